@@ -1,0 +1,1 @@
+//! Routes, groups and delivers alerts.

@@ -1,0 +1,1 @@
+//! Host metrics with node_exporter's names.

@@ -1,0 +1,1 @@
+//! What every exporter shares: listener, landing page, deadlines, self metrics.

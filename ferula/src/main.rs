@@ -1,0 +1,2 @@
+//! The one binary that plays every role.
+fn main() {}

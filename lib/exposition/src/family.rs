@@ -1,0 +1,1 @@
+//! Metric families as data: what an exporter gathers and the writers print.

@@ -1,0 +1,1 @@
+//! Reading: borrowed entries out of a scrape body.

@@ -1,0 +1,1 @@
+//! Writing: text 0.0.4, text 1.0.0 and OpenMetrics.

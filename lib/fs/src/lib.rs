@@ -1,0 +1,1 @@
+//! Files behind one trait, real or faulty, and guarded read-only mappings.

@@ -1,0 +1,1 @@
+//! How every role exposes its own metrics.

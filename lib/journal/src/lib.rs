@@ -1,0 +1,1 @@
+//! A checksummed append-only log with group commit and a tolerant reader.

@@ -1,0 +1,1 @@
+//! The accept loop every role serves HTTP with.

@@ -1,0 +1,1 @@
+//! Protobuf messages of every wire format, from our own .proto files.

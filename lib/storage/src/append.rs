@@ -1,0 +1,95 @@
+//! Writing: append, then commit or roll back.
+use ferula_model::{Exemplar, Labels, Metadata, SeriesRef, Value};
+
+use crate::StorageError;
+
+/// Where samples go in. One appender is one batch; appenders of several threads run side by side.
+pub trait Appendable: Send + Sync {
+    fn appender(&self) -> Box<dyn Appender + '_>;
+}
+
+pub trait Appender: Send {
+    /// Adds one sample of one series to the batch.
+    ///
+    /// * `series`: a reference an earlier append returned, or [`SeriesRef::NONE`].
+    /// * `labels`: the final label set; may be `None` when `series` is given. If that series is gone by then, the
+    ///   answer is [`AppendError::UnknownSeries`] and the caller repeats with labels.
+    /// * `start_ms`: when the counter or histogram began, or 0 for unknown. `t_ms`: the sample's time.
+    ///
+    /// An error concerns this sample only; the batch goes on.
+    fn append(
+        &mut self,
+        series: SeriesRef,
+        labels: Option<&Labels>,
+        start_ms: i64,
+        t_ms: i64,
+        value: Value<'_>,
+        options: &AppendOptions<'_>,
+    ) -> Result<SeriesRef, AppendError>;
+
+    /// Makes the batch visible, all of it or nothing, after it is in the write-ahead log.
+    fn commit(self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError>;
+
+    /// Forgets the batch. Series it created may stay.
+    fn rollback(self: Box<Self>);
+}
+
+/// What travels with one sample. All fields have a cheap default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AppendOptions<'a> {
+    pub exemplars: &'a [Exemplar],
+    pub metadata: Option<&'a Metadata>,
+    /// The metric family's name where it differs from the series name (`foo` for `foo_bucket`).
+    pub family: Option<&'a str>,
+    /// Refuse a sample older than the series' newest even inside the out-of-order window (rules ask for this).
+    pub reject_out_of_order: bool,
+    /// Refuse to create a series: [`AppendError::SeriesBudget`]. Set by callers whose own budget is spent.
+    pub existing_series_only: bool,
+}
+
+/// When `commit` may return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Written to the log file; synced at most one second later. Scrapes and rule results.
+    #[default]
+    Written,
+    /// Synced to disk. Whatever acknowledges a remote sender.
+    Synced,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitStats {
+    pub floats: u64,
+    pub histograms: u64,
+    pub exemplars: u64,
+    pub series_created: u64,
+    /// Samples accepted by `append` that turned out unacceptable when the batch was applied.
+    pub out_of_order: u64,
+}
+
+/// Expected outcomes for one sample: small, counted by the caller, never logged one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AppendError {
+    #[error("out of order sample")]
+    OutOfOrder,
+    #[error("out of bounds")]
+    OutOfBounds,
+    #[error("too old sample")]
+    TooOld,
+    #[error("duplicate sample for timestamp")]
+    DuplicateTimestamp,
+    #[error("unknown series reference")]
+    UnknownSeries,
+    #[error("empty or invalid label set")]
+    InvalidLabels,
+    #[error("label set has a label name twice")]
+    DuplicateLabel,
+    #[error("invalid histogram")]
+    InvalidHistogram,
+    #[error("out of order exemplar")]
+    OutOfOrderExemplar,
+    #[error("series budget exceeded")]
+    SeriesBudget,
+    #[error("storage is read-only")]
+    ReadOnly,
+}

@@ -1,0 +1,1 @@
+//! The Go-template language of rules, notifications and consoles.

@@ -1,0 +1,1 @@
+//! Test peers: SMTP and webhook sinks, hostile targets, launchers.

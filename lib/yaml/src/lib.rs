@@ -1,0 +1,1 @@
+//! Strict YAML with file, line and column, and secrets that do not print.

@@ -1,0 +1,1 @@
+//! PromQL text to a typed syntax tree with positions.

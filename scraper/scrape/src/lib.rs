@@ -1,0 +1,1 @@
+//! Pulls targets, parses, appends.

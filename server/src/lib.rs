@@ -1,0 +1,1 @@
+//! The Prometheus role: configuration, wiring, HTTP API, notifier, remote write.
