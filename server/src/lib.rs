@@ -1,2 +1,4 @@
 #![doc = include_str!("../README.md")]
 pub mod api;
+pub mod ingest;
+pub mod query_pool;
