@@ -1,1 +1,2 @@
-//! The Prometheus role: configuration, wiring, HTTP API, notifier, remote write.
+#![doc = include_str!("../README.md")]
+pub mod api;

@@ -1,1 +1,45 @@
 //! PromQL text to a typed syntax tree with positions.
+pub mod ast;
+pub mod duration;
+pub mod functions;
+
+pub use ast::*;
+pub use duration::{DurationContext, DurationError, DurationUse};
+pub use functions::{FUNCTIONS, Function};
+
+/// Caps and feature gates. Positions and texts of the errors are upstream's.
+#[derive(Clone, Debug)]
+pub struct ParseOptions {
+    /// `--enable-feature=promql-experimental-functions`
+    pub experimental_functions: bool,
+    /// `--enable-feature=promql-extended-range-selectors`
+    pub extended_range_selectors: bool,
+    /// `--enable-feature=promql-binop-fill-modifiers`
+    pub fill_modifiers: bool,
+    /// Duration expressions; on by default since 3.14.
+    pub duration_expressions: bool,
+    /// Bytes of text.
+    pub length_max: usize,
+    pub tokens_max: usize,
+    /// Nested levels: parentheses, arguments, right operands, unary signs.
+    pub depth_max: usize,
+    /// Height of the whole tree: also counts operators in a row (`1 + 1 + ...`), which nest to the left.
+    pub height_max: usize,
+    pub selectors_max: usize,
+}
+
+impl Default for ParseOptions {
+    fn default() -> Self {
+        ParseOptions {
+            experimental_functions: false,
+            extended_range_selectors: false,
+            fill_modifiers: false,
+            duration_expressions: true,
+            length_max: 1 << 20,
+            tokens_max: 200_000,
+            depth_max: 128,
+            height_max: 1_000,
+            selectors_max: 10_000,
+        }
+    }
+}
