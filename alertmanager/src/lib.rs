@@ -1,1 +1,4 @@
 //! Routes, groups and delivers alerts.
+pub mod config;
+pub mod matcher;
+pub mod time_interval;

@@ -1,1 +1,5 @@
-//! The Prometheus role: configuration, wiring, HTTP API, notifier, remote write.
+#![doc = include_str!("../README.md")]
+pub mod api;
+pub mod ingest;
+pub mod notifier;
+pub mod query_pool;

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod number;
+pub mod relabel;
 pub mod sample;
 
 pub use budget::{Budget, BudgetExceeded, Charge};

@@ -1,3 +1,3 @@
-//! HTTP client and listener: TLS, timeouts, compression, limits.
+#![doc = include_str!("../README.md")]
 pub mod client;
 pub mod listen;

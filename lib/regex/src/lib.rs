@@ -1,5 +1,9 @@
 //! Go's RE2 syntax and semantics on the regex crate: translate or refuse, never differ silently.
+mod expand;
+
 use std::sync::Arc;
+
+pub use expand::{Captures, expand};
 
 /// Why a pattern was refused, in the words Go uses where it has them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,20 @@
 //! Native histograms: integer (as scraped and stored) and float (as queried).
 //!
 //! Exponential schemas -4..=8 have boundaries at powers of `2^(2^-schema)`; schema -53 has custom boundaries.
+//! Source followed: Prometheus's native-histogram specification and the behaviour of Prometheus 3.14.
+mod arithmetic;
+mod bounds;
+mod buckets;
+mod layout;
+mod print;
+mod reset;
+mod trim;
+mod validate;
+
+pub use arithmetic::{HistogramSum, Merged};
+pub use bounds::{bound, is_exponential_schema};
+pub use buckets::Bucket;
+pub use validate::HistogramError;
 
 /// Schema number of histograms with custom bucket boundaries.
 pub const CUSTOM_BUCKETS_SCHEMA: i32 = -53;

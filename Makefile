@@ -1,0 +1,28 @@
+# Thin on purpose: each target is a line or two. `make run` and `make test` are all one needs.
+.PHONY: run test bench conformance help
+
+# Real test material and real peers, used when they are there; the tests say what they skipped when not.
+export FERULA_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
+
+help:
+	@echo "make run          build and start everything on this machine"
+	@echo "make test         all tests, one table at the end"
+	@echo "make bench        micro benches (criterion)"
+	@echo "make conformance  the PromQL conformance scripts over HTTP, against the built binary"
+
+run: toolchain
+	cargo run --release --locked --bin ferula
+
+test: toolchain
+	@.ci/test
+
+bench: toolchain
+	cargo bench --locked --package ferula-benches
+
+conformance: toolchain
+	@.ci/conformance
+
+.PHONY: toolchain
+toolchain:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer (https://rustup.rs)"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing (Debian: apt-get install gcc)"; exit 1; }

@@ -1,0 +1,183 @@
+//! The configuration file: read strictly, checked as upstream checks it, with global defaults handed down.
+//!
+//! Source followed: Alertmanager 0.33's documentation and the verdicts and messages of its `amtool check-config`.
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+pub mod global;
+pub mod http;
+pub mod receiver;
+pub mod route;
+pub mod unbuilt;
+pub mod value;
+
+pub use global::Global;
+pub use receiver::{Email, Receiver, Webhook};
+pub use route::{InhibitRule, Route};
+
+use crate::time_interval::TimeInterval;
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    Invalid(#[from] ferula_yaml::Error),
+    #[error(
+        "{file}: receivers[{index}]: receiver {receiver:?} uses the integration {integration}: known, not built in yet"
+    )]
+    NotBuiltIn { file: String, index: usize, receiver: String, integration: &'static str },
+    #[error("{file}: {reason}")]
+    Unreadable { file: String, reason: String },
+}
+
+impl ConfigError {
+    /// The bare reason, as `amtool check-config` prints it.
+    pub fn reason(&self) -> String {
+        match self {
+            ConfigError::Invalid(e) => e.message.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamedInterval {
+    pub name: String,
+    pub time_intervals: Vec<TimeInterval>,
+}
+
+/// A whole file, valid, defaults filled in. Printing it hides every secret.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub global: Global,
+    pub route: Option<Route>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inhibit_rules: Vec<InhibitRule>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub receivers: Vec<Receiver>,
+    /// Globs of template files.
+    pub templates: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mute_time_intervals: Vec<NamedInterval>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub time_intervals: Vec<NamedInterval>,
+    /// Read, not acted on.
+    #[serde(skip_serializing)]
+    pub tracing: Option<serde_json::Value>,
+    /// Read, not acted on.
+    #[serde(skip_serializing)]
+    pub event_recorder: Option<serde_json::Value>,
+}
+
+impl Config {
+    /// Reads and validates `text`; `file` only names the source in errors.
+    pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+        let config = Config::check(file, text)?;
+        for (index, r) in config.receivers.iter().enumerate() {
+            if let Some(u) = r.unbuilt.first() {
+                return Err(ConfigError::NotBuiltIn {
+                    file: file.to_owned(),
+                    index,
+                    receiver: r.name.clone(),
+                    integration: u.integration(),
+                });
+            }
+        }
+        Ok(config)
+    }
+
+    /// As [`Config::parse`], but integrations that are not built in pass: upstream's verdict on the file.
+    pub fn check(file: &str, text: &str) -> Result<Config, ConfigError> {
+        let mut config: Config = ferula_yaml::from_str(file, text)?;
+        let (path, result) = config.validate();
+        result.map_err(|message| ferula_yaml::Error::invalid(file, path, message))?;
+        Ok(config)
+    }
+
+    /// The place last looked at, and the verdict. The order is upstream's, so that the first error is the same.
+    fn validate(&mut self) -> (String, Result<(), String>) {
+        let mut path = "global".to_owned();
+        let result = self.validate_at(&mut path);
+        (path, result)
+    }
+
+    fn validate_at(&mut self, path: &mut String) -> Result<(), String> {
+        self.global.validate()?;
+        let mut names = BTreeSet::new();
+        for (i, r) in self.receivers.iter_mut().enumerate() {
+            *path = format!("receivers[{i}]");
+            if !names.insert(r.name.clone()) {
+                return Err(format!("notification config name {:?} is not unique", r.name));
+            }
+            r.inherit(&self.global)?;
+        }
+        "route".clone_into(path);
+        let root = self.route.as_mut().ok_or("no routes provided")?;
+        if root.receiver.is_empty() {
+            return Err("root route must specify a default receiver".to_owned());
+        }
+        if !root.all_matchers().is_empty() {
+            return Err("root route must not have any matchers".to_owned());
+        }
+        if !root.mute_time_intervals.is_empty() {
+            return Err("root route must not have any mute time intervals".to_owned());
+        }
+        if !root.active_time_intervals.is_empty() {
+            return Err("root route must not have any active time intervals".to_owned());
+        }
+        let root = &*root;
+        check_tree(root, "route", path, &|r| {
+            if !r.receiver.is_empty() && !names.contains(&r.receiver) {
+                return Err(format!("undefined receiver {:?} used in route", r.receiver));
+            }
+            Ok(())
+        })?;
+        let mut intervals = BTreeSet::new();
+        for (kind, list) in
+            [("mute_time_intervals", &self.mute_time_intervals), ("time_intervals", &self.time_intervals)]
+        {
+            for (i, named) in list.iter().enumerate() {
+                *path = format!("{kind}[{i}]");
+                if named.name.is_empty() {
+                    return Err(format!(
+                        "missing name in {}time interval",
+                        if kind.starts_with('m') { "mute " } else { "" }
+                    ));
+                }
+                if !intervals.insert(named.name.clone()) {
+                    return Err(format!("mute time interval {:?} is not unique", named.name));
+                }
+            }
+        }
+        check_tree(root, "route", path, &|r| {
+            let unknown =
+                r.mute_time_intervals.iter().chain(&r.active_time_intervals).find(|n| !intervals.contains(*n));
+            unknown.map_or(Ok(()), |name| Err(format!("undefined time interval {name:?} used in route")))
+        })
+    }
+
+    /// The file as `/api/v2/status` and `amtool config show` print it.
+    pub fn to_yaml(&self) -> String {
+        ferula_yaml::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Applies `check` to every node, without recursion: how deep a file nests is the file's choice.
+fn check_tree(
+    root: &Route,
+    root_path: &str,
+    path: &mut String,
+    check: &dyn Fn(&Route) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut todo = vec![(root, root_path.to_owned())];
+    while let Some((route, at)) = todo.pop() {
+        let result = check(route);
+        todo.extend(route.routes.iter().enumerate().rev().map(|(i, child)| (child, format!("{at}.routes[{i}]"))));
+        path.clone_from(&at);
+        result?;
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Read-only mappings as cheap owned slices. The only file with `unsafe` code.
+#![allow(unsafe_code)]
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+/// Shared, immutable bytes: a mapped file or memory. A clone or a slice is one reference count.
+#[derive(Clone)]
+pub struct Mapping {
+    bytes: Bytes,
+    start: usize,
+    end: usize,
+}
+
+#[derive(Clone)]
+enum Bytes {
+    Mapped(Arc<memmap2::Mmap>),
+    Owned(Arc<[u8]>),
+}
+
+impl Mapping {
+    /// Maps the file's present length.
+    pub(crate) fn of_file(file: &File) -> io::Result<Mapping> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Mapping::from(Vec::new())); // mmap refuses a length of 0
+        }
+        // SAFETY: the mapping is private to this value, read-only, and outlives every slice handed out (they borrow
+        // from it or hold the Arc). Bytes may still change under us if somebody writes to the file or truncates it;
+        // the store only maps files that nobody writes any more (sealed segments, blocks) or reads only a prefix that
+        // is never rewritten (the current head-chunk file), and checks a CRC before it believes what it reads.
+        let map = unsafe { memmap2::Mmap::map(file)? };
+        let end = map.len();
+        Ok(Mapping { bytes: Bytes::Mapped(Arc::new(map)), start: 0, end })
+    }
+
+    /// A part of this one; `None` if the range is not within it.
+    pub fn slice(&self, range: Range<usize>) -> Option<Mapping> {
+        let (start, end) = (self.start.checked_add(range.start)?, self.start.checked_add(range.end)?);
+        (start <= end && end <= self.end).then(|| Mapping { bytes: self.bytes.clone(), start, end })
+    }
+}
+
+impl Deref for Mapping {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &self.bytes {
+            Bytes::Mapped(m) => m,
+            Bytes::Owned(o) => o,
+        };
+        all.get(self.start..self.end).unwrap_or(&[])
+    }
+}
+
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl From<Vec<u8>> for Mapping {
+    fn from(v: Vec<u8>) -> Mapping {
+        let end = v.len();
+        Mapping { bytes: Bytes::Owned(Arc::from(v)), start: 0, end }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mapping({} bytes)", self.len())
+    }
+}
