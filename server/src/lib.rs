@@ -1,2 +1,5 @@
 #![doc = include_str!("../README.md")]
 pub mod api;
+pub mod ingest;
+pub mod notifier;
+pub mod query_pool;
