@@ -135,9 +135,37 @@ pub(crate) fn read_request(input: &mut dyn BufRead) -> io::Result<Option<HttpReq
 
 /// One GET on a connection of its own: status and body.
 pub fn http_get(addr: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    http_request(addr, "GET", path, "", b"")
+}
+
+/// One POST on a connection of its own: status and body. An empty content type sends none.
+pub fn http_post(
+    addr: SocketAddr,
+    path: &str,
+    content_type: &str,
+    body: impl AsRef<[u8]>,
+) -> io::Result<(u16, String)> {
+    http_request(addr, "POST", path, content_type, body.as_ref())
+}
+
+fn http_request(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &[u8],
+) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n")?;
+    if method == "POST" {
+        write!(stream, "Content-Length: {}\r\n", body.len())?;
+    }
+    if !content_type.is_empty() {
+        write!(stream, "Content-Type: {content_type}\r\n")?;
+    }
+    stream.write_all(b"\r\n")?;
+    stream.write_all(body)?;
     let mut input = BufReader::new(stream);
     let (start, headers) = read_head(&mut input)?.ok_or_else(|| bad("no answer"))?;
     let status = start.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| bad("status line"))?;

@@ -12,7 +12,7 @@ mod tls;
 mod webhook;
 
 pub use hostile::{Behaviour, Hostile};
-pub use http::{HttpAnswer, HttpRequest, http_get};
+pub use http::{HttpAnswer, HttpRequest, http_get, http_post};
 pub use peer::{Launch, Peer, Running, free_port};
 pub use skip::{corpus, skipped};
 pub use smtp::{Mail, SmtpOptions, SmtpSink};

@@ -139,6 +139,10 @@ impl Running {
     pub fn get(&self, path: &str) -> (u16, String) {
         http_get(self.addr, path).unwrap_or_else(|e| panic!("GET {path}: {e}\n{}", self.output()))
     }
+    /// As [`Running::get`], but `None` when nobody answers: for tests that wait for the end.
+    pub fn get_if_running(&self, path: &str) -> Option<(u16, String)> {
+        http_get(self.addr, path).ok()
+    }
     /// The folder the arguments referred to.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")

@@ -1,0 +1,16 @@
+//! Every magic number, version, size and file name of the data directory, with the byte map beside it.
+//!
+//! ```text
+//! data/
+//!   lock                    held while a process uses the directory
+//!   wal/00000000 ...        write-ahead log, segments of 128 MiB       (wal.rs, record.rs)
+//!   wal/checkpoint.00000003 what segments up to 3 held and is still needed
+//!   wbl/00000000 ...        the same for out-of-order samples
+//!   chunks_head/000001 ...  full chunks of the head                     (head_chunks.rs)
+//!   <ULID>/                 one block: meta.json index chunks/000001 tombstones
+//!   quarantine/             ours: what repair moved aside
+//! ```
+//! Sources: Prometheus 3.5 tsdb/docs/format/*.md, and directories it wrote.
+pub mod names;
+pub mod record;
+pub mod wal;

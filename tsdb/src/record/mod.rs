@@ -1,0 +1,83 @@
+//! Records of the write-ahead log: one type for each file. Encoders append to a buffer, decoders call back.
+//!
+//! Lists start with a reference and a time, and their elements hold differences to these.
+use ferula_model::MetricType;
+
+use crate::encoding::{Malformed, Reader};
+use crate::format::record as kind;
+
+pub mod exemplars;
+pub mod histograms;
+pub mod metadata;
+pub mod samples;
+pub mod series;
+pub mod tombstones;
+
+/// The type byte, or 0 for an empty record.
+pub fn kind(record: &[u8]) -> u8 {
+    record.first().copied().unwrap_or(0)
+}
+
+/// Whether this program reads records of the type.
+pub fn is_known(kind: u8) -> bool {
+    (kind::SERIES..=kind::CUSTOM_FLOAT_HISTOGRAMS).contains(&kind)
+}
+
+/// A reader behind the type byte.
+fn body(record: &[u8]) -> Result<Reader<'_>, Malformed> {
+    let mut r = Reader::new(record);
+    r.u8()?;
+    Ok(r)
+}
+
+/// Reference and time of a list's first element; the list itself may be empty.
+struct Base {
+    series: u64,
+    t_ms: i64,
+}
+
+impl Base {
+    fn read(r: &mut Reader<'_>) -> Result<Base, Malformed> {
+        Ok(Base { series: r.u64()?, t_ms: r.i64()? })
+    }
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.series.to_be_bytes());
+        out.extend_from_slice(&self.t_ms.to_be_bytes());
+    }
+    #[inline]
+    fn put_next(&self, out: &mut Vec<u8>, series: u64, t_ms: i64) {
+        crate::encoding::put_varint(out, series.wrapping_sub(self.series) as i64);
+        crate::encoding::put_varint(out, t_ms.wrapping_sub(self.t_ms));
+    }
+    #[inline]
+    fn next(&self, r: &mut Reader<'_>) -> Result<(u64, i64), Malformed> {
+        let series = self.series.wrapping_add(r.varint()? as u64);
+        Ok((series, self.t_ms.wrapping_add(r.varint()?)))
+    }
+}
+
+fn metric_type_byte(t: MetricType) -> u8 {
+    match t {
+        MetricType::Unknown => 0,
+        MetricType::Counter => 1,
+        MetricType::Gauge => 2,
+        MetricType::Histogram => 3,
+        MetricType::GaugeHistogram => 4,
+        MetricType::Summary => 5,
+        MetricType::Info => 6,
+        MetricType::StateSet => 7,
+    }
+}
+
+fn metric_type(b: u8) -> MetricType {
+    match b {
+        1 => MetricType::Counter,
+        2 => MetricType::Gauge,
+        3 => MetricType::Histogram,
+        4 => MetricType::GaugeHistogram,
+        5 => MetricType::Summary,
+        6 => MetricType::Info,
+        7 => MetricType::StateSet,
+        _ => MetricType::Unknown,
+    }
+}
