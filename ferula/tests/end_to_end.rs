@@ -61,12 +61,21 @@ fn host_metrics_in_alert_out() {
     let mut first = server(data.path(), &config, rules);
 
     // Host metrics in, query out.
-    let mode = eventually("this machine's CPU", 15, || query(&first, "node_cpu_seconds_total{cpu=\"0\"}"), |v| v.len() == 8);
+    let mode =
+        eventually("this machine's CPU", 15, || query(&first, "node_cpu_seconds_total{cpu=\"0\"}"), |v| v.len() == 8);
     assert_eq!(mode[0]["metric"]["job"], "node");
     eventually("a rate", 15, || query(&first, "rate(node_cpu_seconds_total[1m])"), |v| v.len() >= 8);
     assert_eq!(single(&first, "up"), Some(1.0));
-    let real: f64 = std::fs::read_to_string("/proc/meminfo").unwrap().lines().next().unwrap()
-        .split_whitespace().nth(1).unwrap().parse().unwrap();
+    let real: f64 = std::fs::read_to_string("/proc/meminfo")
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     eventually("the recording rule", 10, || single(&first, "node:memory:bytes"), |v| *v == Some(real * 1024.0));
 
     // The rule fires; webhook and mail arrive.

@@ -62,7 +62,10 @@ fn a_malformed_configuration_names_file_line_and_field() {
     let dir = tempfile::tempdir().unwrap();
     for (config, words) in [
         ("global:\n  scrape_intervall: 5s\n", &["prometheus.yml:2:", "scrape_intervall"][..]),
-        ("scrape_configs:\n- job_name: a\n  honor_labels: maybe\n", &["prometheus.yml:3:", "scrape_configs[0].honor_labels"]),
+        (
+            "scrape_configs:\n- job_name: a\n  honor_labels: maybe\n",
+            &["prometheus.yml:3:", "scrape_configs[0].honor_labels"],
+        ),
         ("scrape_configs:\n- job_name: a\n- job_name: a\n", &["prometheus.yml", "multiple scrape configs", "\"a\""]),
         ("global: [\n", &["prometheus.yml:"]),
     ] {
@@ -88,7 +91,10 @@ fn taken_ports_and_folders_are_one_clear_line() {
     args[2] = format!("--web.listen-address={}", taken.local_addr().unwrap());
     let (code, text) = refused(&args);
     assert_eq!(code, 1, "{text}");
-    assert!(text.contains("address already in use") && text.contains(&taken.local_addr().unwrap().to_string()), "{text}");
+    assert!(
+        text.contains("address already in use") && text.contains(&taken.local_addr().unwrap().to_string()),
+        "{text}"
+    );
 
     let mut args = server_args(dir.path(), "global: {}\n");
     args[1] = "--storage.tsdb.path=/proc/nowhere".into();

@@ -32,7 +32,12 @@ pub fn stdout(output: &Output) -> String {
 
 /// Asks again until `enough` says yes; panics with the last answer after the deadline. The server decides when it
 /// has scraped and evaluated; there is nothing in this process to wait on.
-pub fn eventually<T: std::fmt::Debug>(what: &str, seconds: u64, mut ask: impl FnMut() -> T, enough: impl Fn(&T) -> bool) -> T {
+pub fn eventually<T: std::fmt::Debug>(
+    what: &str,
+    seconds: u64,
+    mut ask: impl FnMut() -> T,
+    enough: impl Fn(&T) -> bool,
+) -> T {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         let answer = ask();
