@@ -6,7 +6,6 @@ use ferula_promql_parser::{BinaryExpr, BinaryOp, Expr};
 
 use super::merge::{Duplicates, unique};
 use crate::column::{Point, Stream, is_present, map};
-use crate::error::QueryError;
 use crate::query::Query;
 
 /// Arithmetic on floats; comparisons and set operators are not arithmetic.
