@@ -1,1 +1,16 @@
-//! Evaluates PromQL over any storage.
+#![doc = include_str!("../README.md")]
+mod column;
+mod engine;
+mod error;
+mod eval;
+mod functions;
+mod grid;
+mod identity;
+pub mod math;
+mod notes;
+mod query;
+mod value;
+
+pub use engine::{Engine, EngineOptions, QueryOptions};
+pub use error::QueryError;
+pub use value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};

@@ -6,112 +6,144 @@ use crate::ast::*;
 use crate::error::ParseError;
 use crate::lexer::is_space;
 
-/// The first violation in `e`. Recursive to the depth cap; chains of operators are walked in a loop.
+/// The first violation in `e`, in a loop: what is still to be checked stands on a stack, the next thing on top.
 pub fn check(text: &str, e: &Expr) -> Result<(), ParseError> {
-    Check { text }.expr(e)
+    let mut check = Check { text, open: vec![Step::Enter(e)] };
+    while let Some(step) = check.open.pop() {
+        check.step(step)?;
+    }
+    Ok(())
 }
 
 /// What the rules change: matching is only there between vectors, and `info()`'s selector may match everything.
 pub fn normalise(e: &mut Expr) {
-    let mut e = e;
-    loop {
+    let mut open = vec![e];
+    while let Some(e) = open.pop() {
         match e {
             Expr::Binary(b) => {
                 if [&b.lhs, &b.rhs].iter().any(|side| side.value_type() != ValueType::Vector) {
                     b.matching = None;
                 }
-                normalise(&mut b.rhs);
-                e = &mut b.lhs;
+                open.push(&mut b.rhs);
+                open.push(&mut b.lhs);
             }
             Expr::Call(c) => {
                 if let ("info", Some(Expr::Vector(v))) = (c.func.name, c.args.get_mut(1)) {
                     v.may_match_everything = true;
                 }
-                c.args.iter_mut().for_each(normalise);
-                return;
+                open.extend(&mut c.args);
             }
             Expr::Aggregate(a) => {
-                if let Some(param) = &mut a.param {
-                    normalise(param);
-                }
-                e = &mut a.expr;
+                open.extend(a.param.as_deref_mut());
+                open.push(&mut a.expr);
             }
-            Expr::Paren(p) => e = &mut p.expr,
-            Expr::Unary(u) => e = &mut u.expr,
-            Expr::Subquery(s) => e = &mut s.expr,
-            _ => return,
+            Expr::Paren(p) => open.push(&mut p.expr),
+            Expr::Unary(u) => open.push(&mut u.expr),
+            Expr::Subquery(s) => open.push(&mut s.expr),
+            _ => {}
         }
     }
 }
 
-struct Check<'a> {
-    text: &'a str,
+enum Step<'e> {
+    Enter(&'e Expr),
+    /// The operands of this one are checked.
+    Binary(&'e BinaryExpr),
+    Unary(&'e UnaryExpr),
+    Subquery(&'e SubqueryExpr),
+    /// The inside of the expression is checked; its type must be this, in this place.
+    Expect(&'e Expr, ValueType, Place),
+    /// The selector of `info()`.
+    Info(&'e VectorSelector),
 }
 
-impl Check<'_> {
+#[derive(Clone, Copy)]
+enum Place {
+    Aggregation,
+    Parameter,
+    Function(&'static str),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Aggregation => f.write_str("aggregation expression"),
+            Place::Parameter => f.write_str("aggregation parameter"),
+            Place::Function(name) => write!(f, "call to function \"{name}\""),
+        }
+    }
+}
+
+struct Check<'e> {
+    text: &'e str,
+    open: Vec<Step<'e>>,
+}
+
+impl<'e> Check<'e> {
     fn fail(&self, span: Span, message: impl Into<String>) -> Result<(), ParseError> {
         Err(ParseError::new(self.text, span, message))
     }
 
-    fn expr(&self, e: &Expr) -> Result<(), ParseError> {
+    fn step(&mut self, step: Step<'e>) -> Result<(), ParseError> {
+        match step {
+            Step::Enter(e) => self.enter(e),
+            Step::Binary(b) => self.binary(b),
+            Step::Info(v) => self.selector(v, true),
+            Step::Unary(u) => match u.expr.value_type() {
+                ValueType::Scalar | ValueType::Vector => Ok(()),
+                got => self.fail(
+                    u.span,
+                    format!(
+                        "unary expression only allowed on expressions of type scalar or instant vector, got \"{}\"",
+                        got.documented()
+                    ),
+                ),
+            },
+            Step::Subquery(s) => match s.expr.value_type() {
+                ValueType::Vector => Ok(()),
+                got => {
+                    let message = format!("subquery is only allowed on instant vector, got {} instead", got.as_str());
+                    self.fail(s.span, message)
+                }
+            },
+            Step::Expect(e, want, place) => {
+                let got = e.value_type();
+                if got == want {
+                    return Ok(());
+                }
+                let (want, got) = (want.documented(), got.documented());
+                self.fail(e.span(), format!("expected type {want} in {place}, got {got}"))
+            }
+        }
+    }
+
+    /// Checks what comes before the insides and plans the rest.
+    fn enter(&mut self, e: &'e Expr) -> Result<(), ParseError> {
         match e {
-            Expr::Number(_) | Expr::String(_) => Ok(()),
-            Expr::Vector(v) => self.selector(v, false),
-            Expr::Matrix(m) => self.selector(&m.selector, false),
-            Expr::Paren(p) => self.expr(&p.expr),
-            Expr::Unary(u) => {
-                self.expr(&u.expr)?;
-                match u.expr.value_type() {
-                    ValueType::Scalar | ValueType::Vector => Ok(()),
-                    got => self.fail(
-                        u.span,
-                        format!(
-                            "unary expression only allowed on expressions of type scalar or instant vector, got \"{}\"",
-                            got.documented()
-                        ),
-                    ),
+            Expr::Number(_) | Expr::String(_) => {}
+            Expr::Vector(v) => return self.selector(v, false),
+            Expr::Matrix(m) => return self.selector(&m.selector, false),
+            Expr::Paren(p) => self.open.push(Step::Enter(&p.expr)),
+            Expr::Unary(u) => self.open.extend([Step::Unary(u), Step::Enter(&u.expr)]),
+            Expr::Subquery(s) => self.open.extend([Step::Subquery(s), Step::Enter(&s.expr)]),
+            Expr::Binary(b) => self.open.extend([Step::Binary(b), Step::Enter(&b.rhs), Step::Enter(&b.lhs)]),
+            Expr::Aggregate(a) => {
+                let want = if a.op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
+                if let Some(param) = &a.param {
+                    self.expect(param, want, Place::Parameter);
                 }
+                self.expect(&a.expr, ValueType::Vector, Place::Aggregation);
             }
-            Expr::Subquery(s) => {
-                self.expr(&s.expr)?;
-                match s.expr.value_type() {
-                    ValueType::Vector => Ok(()),
-                    got => self.fail(
-                        s.span,
-                        format!("subquery is only allowed on instant vector, got {} instead", got.as_str()),
-                    ),
-                }
-            }
-            Expr::Aggregate(a) => self.aggregate(a),
-            Expr::Call(c) => self.call(c),
-            Expr::Binary(b) => {
-                let (first, chain) = b.spine();
-                self.expr(first)?;
-                chain.into_iter().try_for_each(|b| {
-                    self.expr(&b.rhs)?;
-                    self.binary(b)
-                })
-            }
+            Expr::Call(c) => return self.call(c),
         }
+        Ok(())
     }
 
-    fn expect(&self, e: &Expr, want: ValueType, place: &str) -> Result<(), ParseError> {
-        self.expr(e)?;
-        let got = e.value_type();
-        if got == want {
-            return Ok(());
-        }
-        let (want, got) = (want.documented(), got.documented());
-        self.fail(e.span(), format!("expected type {want} in {place}, got {got}"))
+    fn expect(&mut self, e: &'e Expr, want: ValueType, place: Place) {
+        self.open.extend([Step::Expect(e, want, place), Step::Enter(e)]);
     }
 
-    fn aggregate(&self, a: &AggregateExpr) -> Result<(), ParseError> {
-        self.expect(&a.expr, ValueType::Vector, "aggregation expression")?;
-        let want = if a.op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
-        a.param.as_ref().map_or(Ok(()), |p| self.expect(p, want, "aggregation parameter"))
-    }
-
-    fn call(&self, c: &Call) -> Result<(), ParseError> {
+    fn call(&mut self, c: &'e Call) -> Result<(), ParseError> {
         let (func, got) = (c.func, c.args.len());
         let count =
             |bound: &str, want| format!("expected {bound}{want} argument(s) in call to \"{}\", got {got}", func.name);
@@ -125,24 +157,23 @@ impl Check<'_> {
         if let Some(max) = max.filter(|max| got > *max) {
             return self.fail(c.span, count("at most ", max));
         }
-        let place = format!("call to function \"{}\"", func.name);
+        let place = Place::Function(func.name);
         if let ("info", Some(selector)) = (func.name, c.args.get(1)) {
-            self.info_selector(c, selector, &place)?;
+            self.info_selector(c, selector, place)?;
         }
         let last = func.arg_types.last();
-        for (i, arg) in c.args.iter().enumerate() {
-            let Some(want) = func.arg_types.get(i).or(last) else { continue };
-            if let (Expr::Vector(v), "info", 1) = (arg, func.name, i) {
-                self.selector(v, true)?;
-            } else {
-                self.expect(arg, *want, &place)?;
+        for (i, arg) in c.args.iter().enumerate().rev() {
+            match (arg, func.arg_types.get(i).or(last)) {
+                (Expr::Vector(v), _) if func.name == "info" && i == 1 => self.open.push(Step::Info(v)),
+                (_, Some(want)) => self.expect(arg, *want, place),
+                _ => {}
             }
         }
         Ok(())
     }
 
     /// The second argument of `info()` is a selector without a name, and may match everything.
-    fn info_selector(&self, c: &Call, selector: &Expr, place: &str) -> Result<(), ParseError> {
+    fn info_selector(&self, c: &Call, selector: &Expr, place: Place) -> Result<(), ParseError> {
         let got = selector.value_type();
         if got != ValueType::Vector {
             return self.fail(c.span, format!("expected type instant vector in {place}, got {}", got.documented()));

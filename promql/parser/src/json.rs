@@ -88,7 +88,34 @@ fn matching(m: Option<&VectorMatching>) -> String {
     )
 }
 
+enum Step<'e> {
+    Expr(&'e Expr),
+    Text(String),
+}
+
+/// In a loop: an expression is taken apart into text and sub-expressions, which are put on the stack backwards.
 fn write_json(out: &mut String, e: &Expr) {
+    let mut open = vec![Step::Expr(e)];
+    while let Some(step) = open.pop() {
+        match step {
+            Step::Text(text) => out.push_str(&text),
+            Step::Expr(e) => {
+                let at = open.len();
+                open_json(out, e, &mut open);
+                if let Some(parts) = open.get_mut(at..) {
+                    parts.reverse();
+                }
+            }
+        }
+    }
+}
+
+/// Writes a leaf and the start of everything else; puts the rest on `parts` in the order of the text.
+fn open_json<'e>(out: &mut String, e: &'e Expr, parts: &mut Vec<Step<'e>>) {
+    let inside = |out: &mut String, parts: &mut Vec<Step<'e>>, e: &'e Expr, rest: String| {
+        out.push_str(r#"{"expr":"#);
+        parts.extend([Step::Expr(e), Step::Text(rest)]);
+    };
     match e {
         Expr::Number(n) => {
             let _ = write!(out, r#"{{"type":"numberLiteral","val":"{}"}}"#, format_f(n.value));
@@ -99,10 +126,7 @@ fn write_json(out: &mut String, e: &Expr) {
         Expr::Vector(v) => selector(out, v, None),
         Expr::Matrix(m) => selector(out, &m.selector, Some(&m.range)),
         Expr::Subquery(s) => {
-            out.push_str(r#"{"expr":"#);
-            write_json(out, &s.expr);
-            let _ = write!(
-                out,
+            let rest = format!(
                 r#","offset":{},"range":{},"startOrEnd":{},"step":{},"timestamp":{},"type":"subquery"}}"#,
                 fixed(s.offset.as_ref()),
                 fixed(Some(&s.range)),
@@ -110,56 +134,41 @@ fn write_json(out: &mut String, e: &Expr) {
                 fixed(s.step.as_ref()),
                 timestamp(s.at)
             );
+            inside(out, parts, &s.expr, rest);
         }
         Expr::Aggregate(a) => {
-            out.push_str(r#"{"expr":"#);
-            write_json(out, &a.expr);
-            let _ = write!(out, r#","grouping":{},"op":"{}","param":"#, strings(&a.grouping), a.op.as_str());
-            match &a.param {
-                Some(param) => write_json(out, param),
-                None => out.push_str("null"),
-            }
-            let _ = write!(out, r#","type":"aggregation","without":{}}}"#, a.without);
+            let rest = format!(r#","grouping":{},"op":"{}","param":"#, strings(&a.grouping), a.op.as_str());
+            inside(out, parts, &a.expr, rest);
+            parts.push(a.param.as_ref().map_or(Step::Text("null".to_owned()), |p| Step::Expr(p)));
+            parts.push(Step::Text(format!(r#","type":"aggregation","without":{}}}"#, a.without)));
         }
         Expr::Binary(b) => {
-            let (first, chain) = b.spine();
-            for b in chain.iter().rev() {
-                let _ = write!(out, r#"{{"bool":{},"lhs":"#, b.return_bool);
-            }
-            write_json(out, first);
-            for b in chain {
-                let _ = write!(out, r#","matching":{},"op":"{}","rhs":"#, matching(b.matching.as_ref()), b.op.as_str());
-                write_json(out, &b.rhs);
-                out.push_str(r#","type":"binaryExpr"}"#);
-            }
+            let _ = write!(out, r#"{{"bool":{},"lhs":"#, b.return_bool);
+            let middle = format!(r#","matching":{},"op":"{}","rhs":"#, matching(b.matching.as_ref()), b.op.as_str());
+            parts.extend([Step::Expr(&b.lhs), Step::Text(middle), Step::Expr(&b.rhs)]);
+            parts.push(Step::Text(r#","type":"binaryExpr"}"#.to_owned()));
         }
         Expr::Unary(u) => {
-            out.push_str(r#"{"expr":"#);
-            write_json(out, &u.expr);
-            let _ = write!(out, r#","op":"{}","type":"unaryExpr"}}"#, if u.negative { '-' } else { '+' });
+            let op = if u.negative { '-' } else { '+' };
+            inside(out, parts, &u.expr, format!(r#","op":"{op}","type":"unaryExpr"}}"#));
         }
-        Expr::Paren(p) => {
-            out.push_str(r#"{"expr":"#);
-            write_json(out, &p.expr);
-            out.push_str(r#","type":"parenExpr"}"#);
-        }
+        Expr::Paren(p) => inside(out, parts, &p.expr, r#","type":"parenExpr"}"#.to_owned()),
         Expr::Call(c) => {
             out.push_str(r#"{"args":["#);
             for (i, arg) in c.args.iter().enumerate() {
                 if i > 0 {
-                    out.push(',');
+                    parts.push(Step::Text(",".to_owned()));
                 }
-                write_json(out, arg);
+                parts.push(Step::Expr(arg));
             }
             let types: Vec<String> = c.func.arg_types.iter().map(|t| string(t.as_str())).collect();
-            let _ = write!(
-                out,
+            parts.push(Step::Text(format!(
                 r#"],"func":{{"argTypes":[{}],"name":"{}","returnType":"{}","variadic":{}}},"type":"call"}}"#,
                 types.join(","),
                 c.func.name,
                 c.func.return_type.as_str(),
                 c.func.variadic
-            );
+            )));
         }
     }
 }

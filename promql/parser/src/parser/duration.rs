@@ -8,6 +8,8 @@ use crate::ast::*;
 use crate::token::{Bound, Kind, Token};
 
 const EXPECTED: &str = "number, duration, step(), or range()";
+/// Bounds chains of operators as well as nesting, so that the tree may be walked recursively.
+const TOKENS_MAX: usize = 128;
 /// Longest duration: the nanoseconds of an i64, in seconds.
 const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
@@ -90,12 +92,7 @@ impl Parser<'_> {
         let mut open: Vec<Frame> = Vec::new();
         let start = self.at;
         loop {
-            // Bounds chains of operators as well as nesting, so that the tree may be walked recursively.
-            if self.at - start > 2 * self.options.depth_max {
-                let message = format!("duration expression has more than {} tokens", 2 * self.options.depth_max);
-                return Err(self.error(self.token().span, message));
-            }
-            let mut e = self.duration_operand(&mut open, place, expected)?;
+            let mut e = self.duration_operand(&mut open, start, place, expected)?;
             loop {
                 let enclosed = open.iter().any(|f| matches!(f, Frame::Paren | Frame::Extreme { .. }));
                 let op = binary_op(self.peek()).filter(|_| enclosed || !single);
@@ -137,9 +134,18 @@ impl Parser<'_> {
         Err(self.error(e.span, "experimental duration expression is not enabled"))
     }
 
-    fn duration_operand(&mut self, open: &mut Vec<Frame>, place: &str, expected: &str) -> Result<DurationExpr> {
+    fn duration_operand(
+        &mut self,
+        open: &mut Vec<Frame>,
+        start: usize,
+        place: &str,
+        expected: &str,
+    ) -> Result<DurationExpr> {
         loop {
             let token = self.token();
+            if self.at - start > TOKENS_MAX {
+                return Err(self.error(token.span, format!("duration expression has more than {TOKENS_MAX} tokens")));
+            }
             let extreme = match self.peek() {
                 Kind::MinOf => Some(DurationOp::MinOf),
                 Kind::MaxOf => Some(DurationOp::MaxOf),

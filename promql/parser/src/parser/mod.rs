@@ -11,6 +11,7 @@
 //! ```
 mod duration;
 mod expr;
+mod metric;
 mod modifier;
 mod selector;
 
@@ -146,7 +147,7 @@ mod tests {
             |n| format!("a{{{}}}", "b=\"c\",".repeat(n)),
             |n| format!("label_join(a, \"b\"{})", ", \"c\"".repeat(n)),
             |n| format!("sum by ({}) (a)", "b,".repeat(n)),
-            |n: usize| format!("a offset {}1s", "+".repeat(n.min(200))),
+            |n: usize| format!("a offset {}1s", "+".repeat(n.min(100))),
         ] {
             let (_, steps, tokens) = parse_counting(&shape(20_000), &wide()).unwrap();
             assert!(steps <= 10 * tokens + 10, "{steps} looks at {tokens} tokens of {}...", &shape(3));
