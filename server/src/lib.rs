@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 pub mod api;
 pub mod app;
+pub mod config;
 mod http_metrics;
 pub mod info;
 pub mod ingest;
