@@ -36,9 +36,7 @@ pub fn router(app: &Arc<App>) -> Router {
         routes
     } else {
         let to_prefix = format!("{prefix}/");
-        Router::new()
-            .nest(prefix, routes)
-            .route("/", get(move || async move { Redirect::temporary(&to_prefix) }))
+        Router::new().nest(prefix, routes).route("/", get(move || async move { Redirect::temporary(&to_prefix) }))
     };
     routes
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
@@ -142,10 +140,8 @@ const LINKS: &[(&str, &str)] = &[
 
 async fn front_page(State(app): State<Arc<App>>) -> Response {
     let prefix = escape(&app.options.route_prefix);
-    let links: String = LINKS
-        .iter()
-        .map(|(path, title)| format!("<li><a href=\"{prefix}{path}\">{title}</a></li>\n"))
-        .collect();
+    let links: String =
+        LINKS.iter().map(|(path, title)| format!("<li><a href=\"{prefix}{path}\">{title}</a></li>\n")).collect();
     let title = escape(&app.options.page_title);
     let page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\

@@ -385,23 +385,23 @@ macro_rules! http_config_struct {
             pub authorization: Option<$crate::client::config::Authorization>,
             #[serde(skip_serializing_if = "Option::is_none")]
             pub oauth2: Option<$crate::client::config::OAuth2>,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub bearer_token: ferula_yaml::Secret,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub bearer_token_file: String,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub tls_config: $crate::client::config::TlsConfig,
             pub follow_redirects: bool,
             pub enable_http2: bool,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub proxy_url: ferula_yaml::Secret,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub no_proxy: String,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub proxy_from_environment: bool,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub proxy_connect_header: std::collections::BTreeMap<String, Vec<ferula_yaml::Secret>>,
-            #[serde(skip_serializing_if = "$crate::client::config::unset")]
+            #[serde(skip_serializing_if = "ferula_net::client::config::unset")]
             pub http_headers: std::collections::BTreeMap<String, $crate::client::config::HeaderValues>,
             $( $(#[$gm])* pub $later: $later_ty, )*
         }
