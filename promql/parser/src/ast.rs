@@ -165,15 +165,27 @@ pub struct NumberLiteral {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StringLiteral {
-    /// Without quotes, escapes resolved.
+    /// Without quotes, escapes resolved. Bytes that are not UTF-8 (from `"\xff"`) stand as U+FFFD.
     pub value: String,
+    /// The exact bytes, where they are not UTF-8: such a string is valid in Go, but no label can hold it.
+    pub not_utf8: Option<Vec<u8>>,
     pub span: Span,
+}
+
+impl StringLiteral {
+    /// The literal as Go's `%q` writes it, as error messages and the printer do.
+    pub fn quoted(&self) -> String {
+        match &self.not_utf8 {
+            None => ferula_model::labels::quoted(&self.value),
+            Some(bytes) => crate::string::quoted_bytes(bytes),
+        }
+    }
 }
 
 /// `name{matchers}` with its modifiers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name if it was given before the braces or as a quoted name inside them, else "".
+    /// The metric name if it was given before the braces, else "" (a quoted name inside them is a matcher only).
     pub name: String,
     /// As written, followed by the matcher on `__name__` if `name` was given.
     pub matchers: Vec<Matcher>,
@@ -224,7 +236,7 @@ pub struct SubqueryExpr {
 }
 
 /// A duration in `[...]` or after `offset`: plain milliseconds, or an expression that may depend on the query's step
-/// and range. What is constant is already folded into [`Duration::Fixed`] or [`DurationExpr`]'s numbers.
+/// and range.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Duration {
     /// Milliseconds. Negative only in an offset.
@@ -250,8 +262,6 @@ pub enum DurationKind {
     /// `range()`
     Range,
     Negative(Box<DurationExpr>),
-    /// A `+` sign before an expression: kept for printing only.
-    Positive(Box<DurationExpr>),
     Binary(DurationOp, Box<DurationExpr>, Box<DurationExpr>),
 }
 
@@ -265,6 +275,21 @@ pub enum DurationOp {
     Pow,
     MinOf,
     MaxOf,
+}
+
+impl DurationOp {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DurationOp::Add => "+",
+            DurationOp::Sub => "-",
+            DurationOp::Mul => "*",
+            DurationOp::Div => "/",
+            DurationOp::Mod => "%",
+            DurationOp::Pow => "^",
+            DurationOp::MinOf => "min_of",
+            DurationOp::MaxOf => "max_of",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -63,7 +63,7 @@ impl DurationExpr {
         match &self.kind {
             DurationKind::Number(_) => true,
             DurationKind::Step | DurationKind::Range => false,
-            DurationKind::Negative(e) | DurationKind::Positive(e) => e.is_constant(),
+            DurationKind::Negative(e) => e.is_constant(),
             DurationKind::Binary(_, l, r) => l.is_constant() && r.is_constant(),
         }
     }
@@ -75,7 +75,6 @@ impl DurationExpr {
             DurationKind::Step => context.step_ms as f64 / 1000.0,
             DurationKind::Range => context.range_ms as f64 / 1000.0,
             DurationKind::Negative(e) => -e.seconds(context)?,
-            DurationKind::Positive(e) => e.seconds(context)?,
             DurationKind::Binary(op, l, r) => {
                 let (l, r) = (l.seconds(context)?, r.seconds(context)?);
                 let fail = |message| DurationError { message, span: self.span };

@@ -1,11 +1,46 @@
 //! PromQL text to a typed syntax tree with positions.
 pub mod ast;
+mod check;
 pub mod duration;
+mod error;
 pub mod functions;
+mod json;
+mod lexer;
+mod number;
+mod parser;
+mod pretty;
+mod printer;
+pub mod series_description;
+mod string;
+mod token;
 
 pub use ast::*;
 pub use duration::{DurationContext, DurationError, DurationUse};
+pub use error::ParseError;
 pub use functions::{FUNCTIONS, Function};
+pub use json::to_json;
+pub use pretty::pretty;
+
+use ferula_model::Matcher;
+
+/// Parses and checks a query with the default options.
+pub fn parse_expr(text: &str) -> Result<Expr, ParseError> {
+    parse_expr_with(text, &ParseOptions::default())
+}
+
+/// Parses and checks a query.
+pub fn parse_expr_with(text: &str, options: &ParseOptions) -> Result<Expr, ParseError> {
+    let mut expr = parser::Parser::new(text, options)?.query()?;
+    check::check(text, &expr)?;
+    check::normalise(&mut expr);
+    Ok(expr)
+}
+
+/// Parses one selector such as `up{job="x"}`, as `match[]` parameters are. Matchers that all may match the empty string
+/// are not refused here.
+pub fn parse_metric_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    Ok(parser::Parser::new(text, &ParseOptions::default())?.lone_selector()?.matchers)
+}
 
 /// Caps and feature gates. Positions and texts of the errors are upstream's.
 #[derive(Clone, Debug)]

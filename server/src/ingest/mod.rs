@@ -1,0 +1,3 @@
+//! What other programs push into the storage.
+pub mod remote_write;
+mod wire;

@@ -1,0 +1,215 @@
+//! The receiver against a recording store: what is kept, what is refused, and what a bomb costs.
+use std::sync::Mutex;
+
+use ferula_model::ManualClock;
+use ferula_proto::Message as _;
+use ferula_storage::CommitStats;
+use http_body_util::BodyExt;
+use remote::{Label, TimeSeries, WriteRequest};
+
+use super::*;
+
+/// Keeps committed samples as text; refuses times below 100 as out of order.
+#[derive(Default)]
+struct Store(Mutex<Vec<String>>);
+
+struct Batch<'a> {
+    store: &'a Store,
+    lines: Vec<String>,
+}
+
+impl Appendable for Store {
+    fn appender(&self) -> Box<dyn Appender + '_> {
+        Box::new(Batch { store: self, lines: Vec::new() })
+    }
+}
+
+impl Appender for Batch<'_> {
+    fn append(
+        &mut self,
+        _: SeriesRef,
+        labels: Option<&Labels>,
+        _: i64,
+        t_ms: i64,
+        value: Value<'_>,
+        options: &AppendOptions<'_>,
+    ) -> Result<SeriesRef, AppendError> {
+        if t_ms < 100 {
+            return Err(AppendError::OutOfOrder);
+        }
+        let value = match value {
+            Value::Float(v) => v.to_string(),
+            Value::Histogram(h) => format!("histogram {}", h.count),
+            Value::FloatHistogram(h) => format!("float histogram {}", h.count),
+        };
+        self.lines.push(format!("{} {value}@{t_ms} {}", labels.unwrap(), options.exemplars.len()));
+        Ok(SeriesRef(1))
+    }
+    fn commit(self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError> {
+        assert_eq!(durability, Durability::Synced, "acknowledged means synced");
+        self.store.0.lock().unwrap().extend(self.lines);
+        Ok(CommitStats::default())
+    }
+    fn rollback(self: Box<Self>) {}
+}
+
+fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
+    TimeSeries {
+        labels: labels.iter().map(|(n, v)| Label { name: (*n).into(), value: (*v).into() }).collect(),
+        samples: samples.iter().map(|(t, v)| remote::Sample { value: *v, timestamp: *t }).collect(),
+        ..TimeSeries::default()
+    }
+}
+
+fn snappy(bytes: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(bytes).unwrap()
+}
+
+struct Receiver {
+    store: Arc<Store>,
+    write: Arc<RemoteWrite>,
+}
+
+impl Receiver {
+    fn new() -> Receiver {
+        let store = Arc::new(Store::default());
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let write = RemoteWrite::new(Arc::clone(&store) as _, clock, Limits::default(), &Registry::new());
+        Receiver { store, write: Arc::new(write) }
+    }
+    async fn send(&self, headers: &[(&'static str, &'static str)], body: Vec<u8>) -> (u16, String, String) {
+        let mut map = HeaderMap::new();
+        for (n, v) in headers {
+            map.insert(*n, HeaderValue::from_static(v));
+        }
+        let response = Arc::clone(&self.write).handle(&map, Body::from(body)).await;
+        let written = response
+            .headers()
+            .get("x-prometheus-remote-write-samples-written")
+            .map_or("", |v| v.to_str().unwrap())
+            .to_owned();
+        let status = response.status().as_u16();
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8_lossy(&text).trim_end().to_owned(), written)
+    }
+    async fn write(&self, timeseries: Vec<TimeSeries>) -> (u16, String, String) {
+        self.send(PROTOBUF, snappy(&WriteRequest { timeseries, metadata: vec![] }.encode_to_vec())).await
+    }
+    fn stored(&self) -> Vec<String> {
+        self.store.0.lock().unwrap().clone()
+    }
+}
+
+const PROTOBUF: &[(&str, &str)] = &[("content-type", "application/x-protobuf"), ("content-encoding", "snappy")];
+
+#[tokio::test]
+async fn stores_samples_histograms_and_exemplars() {
+    let r = Receiver::new();
+    let mut full = series(&[("b", "2"), ("__name__", "m")], &[(100, 1.0), (200, 2.0)]);
+    full.exemplars = vec![remote::Exemplar { labels: vec![], value: 1.0, timestamp: 150 }];
+    full.histograms = vec![
+        remote::Histogram { count: Some(remote::histogram::Count::CountInt(3)), timestamp: 300, ..Default::default() },
+        remote::Histogram {
+            count: Some(remote::histogram::Count::CountFloat(3.5)),
+            timestamp: 400,
+            ..Default::default()
+        },
+    ];
+    assert_eq!(r.write(vec![full]).await, (204, String::new(), "2".into()));
+    assert_eq!(
+        r.stored(),
+        [
+            r#"{__name__="m", b="2"} 1@100 0"#,
+            r#"{__name__="m", b="2"} 2@200 1"#,
+            r#"{__name__="m", b="2"} histogram 3@300 0"#,
+            r#"{__name__="m", b="2"} float histogram 3.5@400 0"#
+        ]
+    );
+    assert_eq!(r.write(vec![]).await.0, 204);
+}
+
+#[tokio::test]
+async fn what_is_not_stored_is_never_acknowledged() {
+    let r = Receiver::new();
+    let (status, text, written) = r
+        .write(vec![
+            series(&[("__name__", "ok")], &[(100, 1.0)]),
+            series(&[("__name__", "old")], &[(1, 1.0), (500, 1.0)]),
+            series(&[("no", "name")], &[(100, 1.0), (200, 1.0)]),
+            series(&[("__name__", "twice"), ("a", "1"), ("a", "2")], &[(100, 1.0)]),
+            series(&[("__name__", "future")], &[(1_000_000 + 601_000, 1.0)]),
+        ])
+        .await;
+    assert_eq!((status, written.as_str()), (400, "2"));
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            r#"out of order sample: {__name__="old"} at 1"#,
+            r#"missing metric name: {no="name"}"#,
+            r#"duplicate label name "a": {__name__="twice", a="2"}"#,
+            r#"out of bounds: {__name__="future"} at 1601000"#,
+            "and 1 more",
+        ]
+    );
+    assert_eq!(r.stored().len(), 2);
+}
+
+#[tokio::test]
+async fn refuses_what_it_cannot_read() {
+    let r = Receiver::new();
+    let ours = "prometheus.WriteRequest";
+    for (headers, body, status, text) in [
+        (
+            &[("content-type", "text/plain")][..],
+            vec![],
+            415,
+            "expected application/x-protobuf as the first (media) part, got text/plain content-type".to_owned(),
+        ),
+        (
+            &[("content-encoding", "gzip")],
+            vec![],
+            415,
+            "gzip encoding (compression) is not accepted by this server; only snappy is acceptable".to_owned(),
+        ),
+        (
+            &[("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")],
+            vec![],
+            415,
+            format!(
+                "io.prometheus.write.v2.Request protobuf message is not accepted by this server; only accepts {ours}"
+            ),
+        ),
+        (PROTOBUF, b"x".to_vec(), 400, "snappy: corrupt input".to_owned()),
+        (PROTOBUF, snappy(b"x"), 400, "proto: unexpected EOF".to_owned()),
+        (PROTOBUF, snappy(&[0x0a, 0x02, 0x0a, 0x05]), 400, "proto: unexpected EOF".to_owned()),
+        (PROTOBUF, vec![0; 17 << 20], 413, "http: request body too large".to_owned()),
+        // A length that is only a claim: four bytes that say four gigabytes.
+        (PROTOBUF, vec![0xff, 0xff, 0xff, 0xff, 0x0f], 400, "snappy: decoded block is too large".to_owned()),
+    ] {
+        let (got, answer, _) = r.send(headers, body).await;
+        assert_eq!((got, answer.as_str()), (status, text.as_str()));
+    }
+    assert_eq!(r.stored(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_bomb_of_empty_messages_stays_small() {
+    let r = Receiver::new();
+    // 16 million empty series: 31 MB decoded, 1.5 MB on the wire; upstream needs gigabytes for it.
+    let empty: Vec<u8> = [0x0a, 0x00].repeat(15 << 20);
+    let (status, text, _) = r.send(PROTOBUF, snappy(&empty)).await;
+    let too_many = "more than 2000000 series and samples in one request";
+    assert_eq!((status, text.as_str()), (400, too_many));
+    // Millions of empty samples in one series.
+    let mut one = [0x12, 0x00].repeat(3_000_000);
+    let mut request = vec![0x0a];
+    let mut n = one.len();
+    while n > 0x7f {
+        request.push((n & 0x7f) as u8 | 0x80);
+        n >>= 7;
+    }
+    request.push(n as u8);
+    request.append(&mut one);
+    let (status, text, _) = r.send(PROTOBUF, snappy(&request)).await;
+    assert_eq!((status, text.as_str()), (400, too_many));
+}

@@ -1,0 +1,279 @@
+//! Sends alerts to Alertmanagers: one queue and one send loop for each, so that a slow one delays nobody else.
+//!
+//! A queue holds the *latest state* of each alert, not events: it is bounded by the number of alerts, a resolved state
+//! replaces the firing one it follows, and what a send could not deliver is offered again until it is accepted or
+//! superseded. (Upstream takes a batch out of its queue and drops it if no Alertmanager accepts it.)
+mod alert;
+mod http;
+mod queue;
+mod send;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ferula_instrument::{CounterVec, Registry, SummaryVec};
+use ferula_model::{Clock, Labels, LabelsBuilder};
+use futures::future::BoxFuture;
+
+pub use alert::{Alert, to_json};
+pub use http::HttpTransport;
+use queue::Queue;
+
+/// Why a batch was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Sending it again will not help; the batch is dropped and counted.
+    #[error("rejected: {0}")]
+    Rejected(String),
+    /// To be tried again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The way to one Alertmanager: over HTTP, or straight into the same process.
+pub trait Transport: Send + Sync {
+    /// The URL alerts go to, for metrics and `/api/v1/alertmanagers`.
+    fn url(&self) -> &str;
+    fn send(&self, batch: Vec<Alert>) -> BoxFuture<'_, Result<(), SendError>>;
+}
+
+/// Changes an alert's labels before it is queued; `false` drops the alert.
+pub type Relabel = Arc<dyn Fn(&mut LabelsBuilder) -> bool + Send + Sync>;
+
+/// One Alertmanager and what is done to alerts on the way to it alone.
+#[derive(Clone)]
+pub struct Target {
+    pub transport: Arc<dyn Transport>,
+    pub relabel: Option<Relabel>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NotifierOptions {
+    /// Alerts a queue may hold. At the limit the oldest is dropped.
+    pub queue_capacity: usize,
+    pub batch_max: usize,
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+    /// Spreads the retries of many servers.
+    pub seed: u64,
+}
+
+impl Default for NotifierOptions {
+    fn default() -> Self {
+        NotifierOptions {
+            queue_capacity: 10_000,
+            batch_max: 256,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            seed: 0,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Metrics {
+    sent: CounterVec,
+    errors: CounterVec,
+    dropped: CounterVec,
+    latency: SummaryVec,
+}
+
+/// What is done to every alert: external labels, then `alert_relabel_configs`.
+#[derive(Clone, Default)]
+struct Outgoing {
+    external_labels: Labels,
+    relabel: Option<Relabel>,
+}
+
+struct Running {
+    /// Swapped at a reload; the loop looks at it anew for each batch.
+    target: Arc<Mutex<Target>>,
+    queue: Arc<Queue>,
+    loop_: tokio::task::JoinHandle<()>,
+}
+
+struct State {
+    outgoing: Outgoing,
+    /// By URL.
+    running: HashMap<String, Running>,
+    is_stopped: bool,
+}
+
+/// The notifier. Alerts may be handed in from any thread.
+pub struct Notifier {
+    options: NotifierOptions,
+    clock: Arc<dyn Clock>,
+    runtime: tokio::runtime::Handle,
+    metrics: Metrics,
+    state: Arc<Mutex<State>>,
+}
+
+impl Notifier {
+    /// Send loops run on `runtime`.
+    pub fn new(
+        options: NotifierOptions,
+        clock: Arc<dyn Clock>,
+        runtime: tokio::runtime::Handle,
+        registry: &Registry,
+    ) -> Arc<Notifier> {
+        let state =
+            Arc::new(Mutex::new(State { outgoing: Outgoing::default(), running: HashMap::new(), is_stopped: false }));
+        let am = &["alertmanager"];
+        let metrics = Metrics {
+            sent: registry.counter_vec("prometheus_notifications_sent_total", "Total number of alerts sent.", am),
+            errors: registry.counter_vec(
+                "prometheus_notifications_errors_total",
+                "Total number of sent alerts affected by errors.",
+                am,
+            ),
+            dropped: registry.counter_vec(
+                "prometheus_notifications_dropped_total",
+                "Total number of alerts dropped due to errors when sending to Alertmanager.",
+                am,
+            ),
+            latency: registry.summary_vec(
+                "prometheus_notifications_latency_seconds",
+                "Latency quantiles for sending alert notifications.",
+                am,
+                &[0.5, 0.9, 0.99],
+            ),
+        };
+        let capacity = options.queue_capacity as f64;
+        let weak = Arc::downgrade(&state);
+        let over_queues = move |of: fn(&State) -> usize| {
+            weak.upgrade().map_or(0.0, |s| of(&s.lock().unwrap_or_else(PoisonError::into_inner)) as f64)
+        };
+        let discovered = over_queues.clone();
+        registry.gauge_fn(
+            "prometheus_notifications_queue_length",
+            "The number of alert notifications in the queue.",
+            move || over_queues(|s| s.running.values().map(|r| r.queue.len()).max().unwrap_or(0)),
+        );
+        registry.gauge_fn(
+            "prometheus_notifications_alertmanagers_discovered",
+            "The number of alertmanagers discovered and active.",
+            move || discovered(|s| s.running.len()),
+        );
+        registry.gauge_fn(
+            "prometheus_notifications_queue_capacity",
+            "The capacity of the alert notifications queue.",
+            move || capacity,
+        );
+        Arc::new(Notifier { options, clock, runtime, metrics, state })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what all alerts get. `relabel` sees the external labels already.
+    pub fn configure(&self, external_labels: Labels, relabel: Option<Relabel>) {
+        self.state().outgoing = Outgoing { external_labels, relabel };
+    }
+
+    /// Replaces the Alertmanagers. One that stays (by URL) keeps its queue; one that goes loses it.
+    pub fn set_targets(&self, targets: Vec<Target>) {
+        let mut state = self.state();
+        if state.is_stopped {
+            return;
+        }
+        let mut former = std::mem::take(&mut state.running);
+        for target in targets {
+            let url = target.transport.url().to_owned();
+            if state.running.contains_key(&url) {
+                continue;
+            }
+            if let Some(same) = former.remove(&url) {
+                *same.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
+                state.running.insert(url, same);
+                continue;
+            }
+            let queue = Arc::new(Queue::new(self.options.queue_capacity));
+            let target = Arc::new(Mutex::new(target));
+            let sender = send::Sender {
+                target: Arc::clone(&target),
+                queue: Arc::clone(&queue),
+                options: self.options.clone(),
+                metrics: self.metrics.clone(),
+                clock: Arc::clone(&self.clock),
+            };
+            let loop_ = self.runtime.spawn(sender.run(url.clone()));
+            state.running.insert(url, Running { target, queue, loop_ });
+        }
+        for gone in former.into_values() {
+            gone.loop_.abort();
+        }
+    }
+
+    /// URLs of the Alertmanagers, sorted.
+    pub fn urls(&self) -> Vec<String> {
+        let mut urls: Vec<String> = self.state().running.keys().cloned().collect();
+        urls.sort_unstable();
+        urls
+    }
+
+    /// Queues the states of these alerts for every Alertmanager.
+    pub fn send(&self, alerts: Vec<Alert>) {
+        let state = self.state();
+        let outgoing = &state.outgoing;
+        let prepared: Vec<Alert> = alerts
+            .into_iter()
+            .filter_map(|mut alert| {
+                let mut builder = LabelsBuilder::from_view(&alert.labels);
+                for (name, value) in &outgoing.external_labels {
+                    if builder.get(name).is_none() {
+                        builder.set(name, value);
+                    }
+                }
+                if let Some(relabel) = &outgoing.relabel
+                    && !relabel(&mut builder)
+                {
+                    return None;
+                }
+                alert.labels = builder.labels();
+                Some(alert)
+            })
+            .collect();
+        for (url, running) in &state.running {
+            let relabel = running.target.lock().unwrap_or_else(PoisonError::into_inner).relabel.clone();
+            let dropped = match relabel {
+                None => running.queue.push(prepared.iter().cloned()),
+                Some(relabel) => running.queue.push(prepared.iter().filter_map(|alert| {
+                    let mut builder = LabelsBuilder::from_view(&alert.labels);
+                    relabel(&mut builder).then(|| Alert { labels: builder.labels(), ..alert.clone() })
+                })),
+            };
+            if dropped > 0 {
+                tracing::warn!(alertmanager = url, dropped, "alert notification queue full, dropping alerts");
+                self.metrics.dropped.with(&[url]).add(dropped as f64);
+            }
+        }
+    }
+
+    /// Ends all send loops: at once, or once the queues are empty but no later than after `drain`.
+    pub async fn stop(&self, drain: Option<Duration>) {
+        let running: Vec<Running> = {
+            let mut state = self.state();
+            state.is_stopped = true;
+            state.running.drain().map(|(_, r)| r).collect()
+        };
+        if let Some(patience) = drain {
+            let empty = async {
+                for r in &running {
+                    r.queue.emptied().await;
+                }
+            };
+            if tokio::time::timeout(patience, empty).await.is_err() {
+                let left: usize = running.iter().map(|r| r.queue.len()).sum();
+                tracing::warn!(left, "alerts were not delivered before the shutdown");
+            }
+        }
+        for r in running {
+            r.loop_.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
