@@ -55,7 +55,7 @@ impl TsdbStatus {
             memory.push((text.to_owned(), bytes));
             // Only the largest matter: names are made for these, not for every pair.
             let mut largest: Vec<(u32, u64)> = lists.iter().map(|(v, l)| (*v, l.len() as u64)).collect();
-            largest.sort_unstable_by_key(|(_, n)| std::cmp::Reverse(*n));
+            largest.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| symbols.get(a.0).cmp(symbols.get(b.0))));
             for (v, n) in largest.into_iter().take(limit) {
                 if text == METRIC_NAME {
                     metrics.push((symbols.get(v).to_owned(), n));
