@@ -3,6 +3,7 @@
 //! `axum::serve` has no header deadline, no connection limit and no end to its graceful shutdown; this has.
 mod activity;
 pub mod body;
+pub mod compress;
 mod params;
 mod serve;
 

@@ -1,0 +1,261 @@
+//! Aggregation groups: alerts that are told together, and when.
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use ferula_model::Labels;
+
+use super::{Core, DELIVERY_MIN_MS, Delivery, Flush, InFlight, Notification, NotifiedAlert, Now, hashes, sort};
+use crate::alert::{self, Alert};
+use crate::nflog::{LogEntry, LogKey};
+use crate::route::RouteIndex;
+
+/// A route and the hash of the group labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId {
+    pub route: RouteIndex,
+    labels_hash: u64,
+}
+
+#[derive(Debug)]
+pub struct Group {
+    pub id: GroupId,
+    pub labels: Labels,
+    /// Route key, colon, labels: `{}/{team="x"}:{alertname="Y"}`.
+    pub key: Arc<str>,
+    /// By fingerprint.
+    pub alerts: BTreeMap<u64, Arc<Alert>>,
+    pub(super) next_flush_ms: i64,
+    pub(super) has_flushed: bool,
+    /// One per integration of the receiver.
+    pub(super) slots: Vec<Slot>,
+    /// Intervals that kept it quiet at its last flush.
+    pub muted_by: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Slot {
+    pub in_flight: bool,
+    /// The group came due while a delivery was in flight.
+    pub is_due: bool,
+}
+
+/// `{a="1", b="2"}`, names as they are: the form of group keys.
+fn print_labels(labels: &Labels) -> String {
+    let mut out = String::from("{");
+    for (i, (n, v)) in labels.iter().enumerate() {
+        let _ = write!(out, "{}{n}=", if i > 0 { ", " } else { "" });
+        let _ = ferula_model::labels::write_quoted(&mut out, v);
+    }
+    out.push('}');
+    out
+}
+
+impl Core {
+    pub(super) fn insert_into_group(&mut self, route: RouteIndex, alert: Arc<Alert>, now: Now) {
+        let Some(node) = self.tree.node(route) else { return };
+        let labels = node.options.group_by.group_labels(&alert.labels);
+        let id = GroupId { route, labels_hash: alert::fingerprint(&labels) };
+        let wait_ms = node.options.group_wait_ms;
+        // An alert that has been firing for longer than the group waits is told at once.
+        let is_overdue = alert.starts_at_ms.saturating_add(wait_ms) < now.wall_ms;
+        let earliest = self.started_mono_ms + self.options.start_delay_ms;
+        let at_once = now.mono_ms.max(earliest);
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.alerts.insert(alert.fingerprint, alert);
+            if !group.has_flushed && is_overdue && group.next_flush_ms > at_once {
+                self.timers.remove(&(group.next_flush_ms, id));
+                group.next_flush_ms = at_once;
+                self.timers.insert((at_once, id));
+            }
+            return;
+        }
+        // A resolved alert of a group nobody knows has nothing to tell.
+        if alert.is_resolved_at(now.wall_ms) {
+            return;
+        }
+        let slots = self.receivers.get(&node.options.receiver).map_or(0, |r| r.integrations.len());
+        let next_flush_ms = if is_overdue { at_once } else { (now.mono_ms.saturating_add(wait_ms)).max(earliest) };
+        let group = Group {
+            id,
+            key: format!("{}:{}", node.key, print_labels(&labels)).into(),
+            labels,
+            alerts: BTreeMap::from([(alert.fingerprint, alert)]),
+            next_flush_ms,
+            has_flushed: false,
+            slots: vec![Slot::default(); slots],
+            muted_by: Vec::new(),
+        };
+        self.timers.insert((next_flush_ms, id));
+        self.groups.insert(id, group);
+        self.metrics.groups.set(self.groups.len() as f64);
+    }
+
+    /// The group's timer fired.
+    pub(super) fn flush(&mut self, id: GroupId, now: Now, out: &mut Vec<Delivery>) {
+        let Some(node) = self.tree.node(id.route) else { return };
+        let interval_ms = node.options.group_interval_ms.max(1);
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.next_flush_ms = now.mono_ms.saturating_add(interval_ms);
+        group.has_flushed = true;
+        self.timers.insert((group.next_flush_ms, id));
+        self.flush_some(id, None, now, out);
+    }
+
+    /// Decides for one integration, or for all of them, whether the group's present state is to be told.
+    pub(super) fn flush_some(&mut self, id: GroupId, only: Option<usize>, now: Now, out: &mut Vec<Delivery>) {
+        let Some(node) = self.tree.node(id.route) else { return };
+        let options = node.options.clone();
+        let Some(plan) = self.receivers.get(&options.receiver).cloned() else { return };
+        let Some(group) = self.groups.get(&id) else { return };
+        if group.alerts.is_empty() {
+            return;
+        }
+        let (key, labels) = (group.key.clone(), group.labels.clone());
+        let resolved: Vec<(u64, i64)> = group
+            .alerts
+            .values()
+            .filter(|a| a.is_resolved_at(now.wall_ms))
+            .map(|a| (a.fingerprint, a.updated_at_ms))
+            .collect();
+
+        let (muting, why) = self.muting_intervals(&options, now.wall_ms);
+        let mut told: Vec<NotifiedAlert> = Vec::new();
+        let (mut inhibited, mut silenced, mut outside) = (0u64, 0u64, 0u64);
+        for alert in group.alerts.values() {
+            if !self.inhibitor.inhibited_by(&alert.labels, now.wall_ms).is_empty() {
+                inhibited += 1;
+            } else if !muting.is_empty() {
+                outside += 1;
+            } else if !self.silences.silenced_by(&alert.labels, now.wall_ms).is_empty() {
+                silenced += 1;
+            } else {
+                told.push(NotifiedAlert { alert: alert.clone(), is_resolved: alert.is_resolved_at(now.wall_ms) });
+            }
+        }
+        for (n, reason) in [(inhibited, "inhibition"), (outside, why), (silenced, "silence")] {
+            if n > 0 {
+                self.metrics.suppressed.with(&[reason]).inc_by(n);
+            }
+        }
+        sort(&mut told);
+        let told_firing: Vec<NotifiedAlert> = told.iter().filter(|a| !a.is_resolved).cloned().collect();
+        let (firing, done) = hashes(&told);
+
+        let flush_id = self.next_id();
+        // One is held back while deciding, so that the flush cannot end before all of its deliveries are known.
+        self.flushes.insert(flush_id, Flush { group: id, resolved, pending: 1, has_failed: only.is_some() });
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.muted_by = muting;
+            group.slots.resize(plan.integrations.len(), Slot::default());
+        }
+        for (slot, integration) in plan.integrations.iter().enumerate() {
+            if told.is_empty() || only.is_some_and(|o| o != slot) {
+                continue;
+            }
+            let Some(state) = self.groups.get_mut(&id).and_then(|g| g.slots.get_mut(slot)) else { continue };
+            if state.in_flight {
+                state.is_due = true;
+                self.end_of_one_failed(flush_id);
+                continue;
+            }
+            let log_key = LogKey {
+                group_key: key.clone(),
+                receiver: plan.name.clone(),
+                integration: integration.name(),
+                index: integration.index,
+            };
+            self.metrics.nflog_queries.inc();
+            let reason = LogEntry::needs_update(
+                self.nflog.get(&log_key),
+                &firing,
+                &done,
+                integration.send_resolved,
+                options.repeat_interval_ms,
+                now.wall_ms,
+            );
+            let Some(reason) = reason else { continue };
+            let alerts = if integration.send_resolved { &told } else { &told_firing };
+            if alerts.is_empty() {
+                // Nothing to tell, but the log must know that all is resolved, or the next firing would seem old.
+                let change = self.log(log_key, firing.clone(), done.clone(), options.repeat_interval_ms, now);
+                self.unsaved.push(change);
+                continue;
+            }
+            let delivery = self.next_id();
+            self.in_flight.insert(
+                delivery,
+                InFlight {
+                    group: id,
+                    slot,
+                    flush: flush_id,
+                    key: log_key,
+                    firing: firing.clone(),
+                    resolved: done.clone(),
+                    repeat_ms: options.repeat_interval_ms,
+                },
+            );
+            if let Some(flush) = self.flushes.get_mut(&flush_id) {
+                flush.pending += 1;
+            }
+            if let Some(state) = self.groups.get_mut(&id).and_then(|g| g.slots.get_mut(slot)) {
+                state.in_flight = true;
+            }
+            out.push(Delivery {
+                id: delivery,
+                integration: integration.clone(),
+                deadline_mono_ms: now.mono_ms.saturating_add(options.group_interval_ms.max(DELIVERY_MIN_MS)),
+                notification: Arc::new(Notification {
+                    receiver: plan.name.clone(),
+                    group_key: key.clone(),
+                    group_labels: labels.clone(),
+                    route_labels: options.labels.clone(),
+                    alerts: alerts.clone(),
+                    reason,
+                    decided_at_ms: now.wall_ms,
+                }),
+            });
+        }
+        self.end_of_one(flush_id, false);
+    }
+
+    fn end_of_one_failed(&mut self, flush: u64) {
+        if let Some(f) = self.flushes.get_mut(&flush) {
+            f.has_failed = true;
+        }
+    }
+
+    /// One delivery of a flush is over. After the last one, if all went well, its resolved alerts leave the group
+    /// unless they were reported again meanwhile.
+    pub(super) fn end_of_one(&mut self, flush: u64, has_failed: bool) {
+        let Some(f) = self.flushes.get_mut(&flush) else { return };
+        f.has_failed |= has_failed;
+        f.pending -= 1;
+        if f.pending > 0 {
+            return;
+        }
+        let Some(f) = self.flushes.remove(&flush) else { return };
+        if f.has_failed {
+            return;
+        }
+        if let Some(group) = self.groups.get_mut(&f.group) {
+            for (fingerprint, updated_at_ms) in f.resolved {
+                if group.alerts.get(&fingerprint).is_some_and(|a| a.updated_at_ms == updated_at_ms) {
+                    group.alerts.remove(&fingerprint);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove_empty_groups(&mut self) {
+        let timers = &mut self.timers;
+        self.groups.retain(|id, g| {
+            let keep = !g.alerts.is_empty() || g.slots.iter().any(|s| s.in_flight);
+            if !keep {
+                timers.remove(&(g.next_flush_ms, *id));
+            }
+            keep
+        });
+        self.metrics.groups.set(self.groups.len() as f64);
+    }
+}

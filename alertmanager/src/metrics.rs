@@ -1,0 +1,141 @@
+//! Alertmanager's own metrics, under upstream's names.
+use ferula_instrument::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Registry};
+
+#[derive(Clone)]
+pub struct Metrics {
+    pub received: CounterVec,
+    pub invalid: Counter,
+    pub limited: Counter,
+    pub notifications: CounterVec,
+    pub notifications_failed: CounterVec,
+    pub suppressed: CounterVec,
+    pub requests: CounterVec,
+    pub requests_failed: CounterVec,
+    pub latency: HistogramVec,
+    pub config_hash: Gauge,
+    pub reload_successful: Gauge,
+    pub reload_success_time: Gauge,
+    pub dispatch: Histogram,
+    pub groups: Gauge,
+    pub inhibition_rules: Gauge,
+    pub receivers: Gauge,
+    pub integrations: Gauge,
+    pub http_requests: HistogramVec,
+    pub http_limited: Counter,
+    pub http_in_flight: Gauge,
+    pub journal_errors: Counter,
+    pub silences_maintenance: Counter,
+    pub silences_maintenance_errors: Counter,
+    pub silences_snapshot_size: Gauge,
+    pub nflog_maintenance: Counter,
+    pub nflog_maintenance_errors: Counter,
+    pub nflog_snapshot_size: Gauge,
+    pub nflog_queries: Counter,
+}
+
+/// Every reason a failed notification may carry; present from the start, at zero.
+pub const REASONS: [&str; 7] =
+    ["clientError", "authError", "rateLimited", "serverError", "contextCanceled", "contextDeadlineExceeded", "other"];
+/// Integrations this build sends through.
+pub const INTEGRATIONS: [&str; 2] = ["email", "webhook"];
+
+impl Metrics {
+    pub fn new(r: &Registry) -> Metrics {
+        let seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let m = Metrics {
+            received: r.counter_vec("alertmanager_alerts_received_total", "The total number of received alerts.", &["status", "version"]),
+            invalid: r
+                .counter_vec("alertmanager_alerts_invalid_total", "The total number of received alerts that were invalid.", &["version"])
+                .with(&["v2"]),
+            limited: r.counter("alertmanager_alerts_limited_total", "The total number of alerts refused because of a limit."),
+            notifications: r.counter_vec(
+                "alertmanager_notifications_total",
+                "The total number of attempted notifications.",
+                &["integration"],
+            ),
+            notifications_failed: r.counter_vec(
+                "alertmanager_notifications_failed_total",
+                "The total number of failed notifications.",
+                &["integration", "reason"],
+            ),
+            suppressed: r.counter_vec(
+                "alertmanager_notifications_suppressed_total",
+                "The total number of notifications suppressed for being silenced, inhibited, outside of active time intervals or within muted time intervals.",
+                &["reason"],
+            ),
+            requests: r.counter_vec(
+                "alertmanager_notification_requests_total",
+                "The total number of attempted notification requests.",
+                &["integration"],
+            ),
+            requests_failed: r.counter_vec(
+                "alertmanager_notification_requests_failed_total",
+                "The total number of failed notification requests.",
+                &["integration"],
+            ),
+            latency: r.histogram_vec(
+                "alertmanager_notification_latency_seconds",
+                "The latency of notifications in seconds.",
+                &["integration"],
+                &[1.0, 5.0, 10.0, 15.0, 20.0],
+            ),
+            config_hash: r.gauge("alertmanager_config_hash", "Hash of the currently loaded alertmanager configuration."),
+            reload_successful: r.gauge(
+                "alertmanager_config_last_reload_successful",
+                "Whether the last configuration reload attempt was successful.",
+            ),
+            reload_success_time: r.gauge(
+                "alertmanager_config_last_reload_success_timestamp_seconds",
+                "Timestamp of the last successful configuration reload.",
+            ),
+            dispatch: r.histogram(
+                "alertmanager_dispatcher_alert_processing_duration_seconds",
+                "Time to take in one batch of alerts.",
+                &seconds,
+            ),
+            groups: r.gauge("alertmanager_dispatcher_aggregation_groups", "Number of active aggregation groups"),
+            inhibition_rules: r.gauge("alertmanager_inhibition_rules", "Number of configured inhibition rules."),
+            receivers: r.gauge("alertmanager_receivers", "Number of configured receivers."),
+            integrations: r.gauge("alertmanager_integrations", "Number of configured integrations."),
+            http_requests: r.histogram_vec(
+                "alertmanager_http_request_duration_seconds",
+                "Histogram of latencies for HTTP requests.",
+                &["handler", "method", "code"],
+                &[0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 5.0, 20.0, 60.0],
+            ),
+            http_limited: r
+                .counter_vec(
+                    "alertmanager_http_concurrency_limit_exceeded_total",
+                    "Total number of times an HTTP request failed because the concurrency limit was reached.",
+                    &["method"],
+                )
+                .with(&["get"]),
+            http_in_flight: r
+                .gauge_vec("alertmanager_http_requests_in_flight", "Current number of HTTP requests being processed.", &["method"])
+                .with(&["get"]),
+            journal_errors: r.counter("alertmanager_journal_errors_total", "Failed writes or syncs of the journal of silences and notifications."),
+            silences_maintenance: r.counter("alertmanager_silences_maintenance_total", "How many maintenances were executed for silences."),
+            silences_maintenance_errors: r
+                .counter("alertmanager_silences_maintenance_errors_total", "How many maintenances were executed for silences that failed."),
+            silences_snapshot_size: r.gauge("alertmanager_silences_snapshot_size_bytes", "Size of the last silence snapshot in bytes."),
+            nflog_maintenance: r.counter("alertmanager_nflog_maintenance_total", "How many maintenances were executed for the notification log."),
+            nflog_maintenance_errors: r
+                .counter("alertmanager_nflog_maintenance_errors_total", "How many maintenances were executed for the notification log that failed."),
+            nflog_snapshot_size: r.gauge("alertmanager_nflog_snapshot_size_bytes", "Size of the last notification log snapshot in bytes."),
+            nflog_queries: r.counter("alertmanager_nflog_queries_total", "Number of notification log queries were received."),
+        };
+        for integration in INTEGRATIONS {
+            m.notifications.with(&[integration]);
+            m.requests.with(&[integration]);
+            m.requests_failed.with(&[integration]);
+            m.latency.with(&[integration]);
+            for reason in REASONS {
+                m.notifications_failed.with(&[integration, reason]);
+            }
+        }
+        for status in ["firing", "resolved"] {
+            m.received.with(&[status, "v2"]);
+        }
+        m
+    }
+}

@@ -1,0 +1,83 @@
+//! `prometheus_sd_*`, by upstream's names, and the age of every job's targets.
+use ferula_instrument::{Counter, CounterVec, Gauge, GaugeVec, Registry, Summary, SummaryVec};
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub discovered: GaugeVec,
+    pub received_updates: CounterVec,
+    pub updates: CounterVec,
+    pub failed_configs: GaugeVec,
+    pub last_update: GaugeVec,
+    pub refresh_failures: CounterVec,
+    pub refresh_duration: SummaryVec,
+    pub file_read_errors: Counter,
+    pub file_mtime: GaugeVec,
+    pub file_scan: Summary,
+    pub file_watcher_errors: Counter,
+    pub http_failures: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn new(r: &Registry) -> Metrics {
+        Metrics {
+            discovered: r.gauge_vec(
+                "prometheus_sd_discovered_targets",
+                "Current number of discovered targets.",
+                &["name", "config"],
+            ),
+            received_updates: r.counter_vec(
+                "prometheus_sd_received_updates_total",
+                "Total number of update events received from the SD providers.",
+                &["name"],
+            ),
+            updates: r.counter_vec(
+                "prometheus_sd_updates_total",
+                "Total number of update events sent to the SD consumers.",
+                &["name"],
+            ),
+            failed_configs: r.gauge_vec(
+                "prometheus_sd_failed_configs",
+                "Current number of service discovery configurations that failed to load.",
+                &["name"],
+            ),
+            last_update: r.gauge_vec(
+                "ferula_sd_last_update_timestamp_seconds",
+                "When service discovery last confirmed the targets of a job.",
+                &["name", "config"],
+            ),
+            refresh_failures: r.counter_vec(
+                "prometheus_sd_refresh_failures_total",
+                "Number of refresh failures for the given SD mechanism.",
+                &["mechanism", "config"],
+            ),
+            refresh_duration: r.summary_vec(
+                "prometheus_sd_refresh_duration_seconds",
+                "The duration of a refresh in seconds for the given SD mechanism.",
+                &["mechanism", "config"],
+                &[0.5, 0.9, 0.99],
+            ),
+            file_read_errors: r.counter("prometheus_sd_file_read_errors_total", "The number of File-SD read errors."),
+            file_mtime: r.gauge_vec(
+                "prometheus_sd_file_mtime_seconds",
+                "Timestamp (mtime) of files read by FileSD. Timestamp is set at read time.",
+                &["filename"],
+            ),
+            file_scan: r.summary(
+                "prometheus_sd_file_scan_duration_seconds",
+                "The duration of the File-SD scan in seconds.",
+                &[0.5, 0.9, 0.99],
+            ),
+            file_watcher_errors: r.counter(
+                "prometheus_sd_file_watcher_errors_total",
+                "The number of File-SD errors caused by filesystem watch failures.",
+            ),
+            http_failures: r
+                .counter("prometheus_sd_http_failures_total", "Number of HTTP service discovery refresh failures."),
+        }
+    }
+
+    /// Of one provider's current set.
+    pub(crate) fn gauge(&self, name: &str, config: &str) -> Gauge {
+        self.discovered.with(&[name, config])
+    }
+}

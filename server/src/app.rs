@@ -1,0 +1,119 @@
+//! What all handlers share: options fixed at the start, and the components, which exist once the storage is open.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::response::{IntoResponse, Response};
+use ferula_instrument::Registry;
+use ferula_model::{Budget, Clock, Labels};
+use ferula_promql_parser::ParseOptions;
+use ferula_regex::Regex;
+use ferula_storage::{QueryContext, Queryable};
+use http::{HeaderName, HeaderValue, StatusCode};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::federate::FederationMetrics;
+use crate::info::{BuildInfo, Flags};
+use crate::ingest::remote_write::RemoteWrite;
+use crate::notifier::Notifier;
+use crate::query_pool::QueryPool;
+
+/// What the HTTP surface is told at the start and keeps until the end.
+#[derive(Clone, Debug)]
+pub struct WebOptions {
+    /// "" or `/prefix`, without a slash at the end.
+    pub route_prefix: String,
+    /// As the flag gives it, without a slash at the end.
+    pub external_url: String,
+    pub page_title: String,
+    pub enable_lifecycle: bool,
+    pub enable_admin_api: bool,
+    pub enable_remote_write: bool,
+    /// Anchored.
+    pub cors_origin: Regex,
+    pub flags: Flags,
+    pub build: BuildInfo,
+}
+
+/// Bounds of queries.
+#[derive(Clone, Debug)]
+pub struct QueryLimits {
+    pub timeout: Duration,
+    /// How far back an instant selector looks.
+    pub lookback_ms: i64,
+    /// Bytes one query may hold; it also counts against the process.
+    pub bytes_max: u64,
+}
+
+/// What a handler may ask the main loop to do.
+#[derive(Debug)]
+pub enum Command {
+    Reload(oneshot::Sender<Result<(), String>>),
+    Quit,
+}
+
+/// What handlers need of the configuration in force.
+#[derive(Debug, Default)]
+pub struct CurrentConfig {
+    pub external_labels: Labels,
+    /// Effective, secrets hidden.
+    pub yaml: String,
+}
+
+/// What there is once the storage is open.
+pub struct Components {
+    pub storage: Arc<dyn Queryable>,
+    pub remote_write: Option<Arc<RemoteWrite>>,
+    pub notifier: Arc<Notifier>,
+    pub parse_options: ParseOptions,
+}
+
+pub struct App {
+    pub options: WebOptions,
+    pub limits: QueryLimits,
+    pub clock: Arc<dyn Clock>,
+    pub registry: Registry,
+    /// The process's memory for queries.
+    pub budget: Budget,
+    pub pool: QueryPool,
+    pub commands: mpsc::UnboundedSender<Command>,
+    pub(crate) config: ArcSwap<CurrentConfig>,
+    pub(crate) federation: FederationMetrics,
+    pub(crate) components: OnceLock<Components>,
+    pub(crate) is_stopping: AtomicBool,
+}
+
+/// 503, as every route that needs the storage answers before it is open.
+#[derive(Clone, Copy, Debug)]
+pub struct NotReady {
+    is_stopping: bool,
+}
+
+impl IntoResponse for NotReady {
+    fn into_response(self) -> Response {
+        let stopping = HeaderValue::from_static(if self.is_stopping { "true" } else { "false" });
+        let header = [(HeaderName::from_static("x-prometheus-stopping"), stopping)];
+        (StatusCode::SERVICE_UNAVAILABLE, header, "Service Unavailable").into_response()
+    }
+}
+
+impl App {
+    pub fn components(&self) -> Result<&Components, NotReady> {
+        let is_stopping = self.is_stopping.load(Ordering::Relaxed);
+        match self.components.get() {
+            Some(c) if !is_stopping => Ok(c),
+            _ => Err(NotReady { is_stopping }),
+        }
+    }
+
+    pub fn config(&self) -> Arc<CurrentConfig> {
+        self.config.load_full()
+    }
+
+    /// A context for one query: a deadline no later than the server's own, and a budget of its own.
+    pub fn query_context(&self, timeout: Option<Duration>) -> QueryContext {
+        let timeout = timeout.map_or(self.limits.timeout, |t| t.min(self.limits.timeout));
+        QueryContext::new(Some(timeout), self.budget.child("query", self.limits.bytes_max))
+    }
+}
