@@ -161,8 +161,6 @@ pub(crate) fn vector_scalar<'a>(
                 // No comparison of a histogram with a float has a result, `bool` or not.
                 if let Some(p) = result {
                     c.set(step as usize, p);
-                } else if b.return_bool {
-                    c.set(step as usize, Point::Float(0.0));
                 }
             }
         }
