@@ -5,19 +5,12 @@ use ferula_model::{FloatHistogram, LabelView};
 use ferula_promql_engine::{SampleStats, SampleValue, SeriesPoints, Value};
 
 use super::json::Json;
+use crate::query_metrics::Timings;
 
 /// A piece is handed on as soon as it is so large.
 const PIECE_BYTES: usize = 64 << 10;
 /// Points written between two looks at the size.
 const POINTS_PER_LOOK: usize = 512;
-
-/// How long the phases of a query took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timings {
-    pub queued: Duration,
-    pub prepared: Duration,
-    pub evaluated: Duration,
-}
 
 /// The `stats` object. `per_step` adds the samples of each step.
 pub(super) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> Vec<u8> {
