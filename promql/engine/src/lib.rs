@@ -1,1 +1,17 @@
-//! Evaluates PromQL over any storage.
+#![doc = include_str!("../README.md")]
+mod column;
+mod engine;
+mod error;
+mod eval;
+mod functions;
+mod grid;
+mod identity;
+pub mod math;
+mod notes;
+mod query;
+pub mod test_language;
+mod value;
+
+pub use engine::{Engine, EngineOptions, QueryOptions};
+pub use error::QueryError;
+pub use value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};

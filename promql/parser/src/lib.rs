@@ -10,6 +10,7 @@ mod number;
 mod parser;
 mod pretty;
 mod printer;
+pub mod series_description;
 mod string;
 mod token;
 

@@ -83,6 +83,21 @@ fn scan_number(c: &mut Cursor<'_>) -> bool {
     c.at > 0 && !c.sees_alphanumeric()
 }
 
+/// The length of the number at the start of `text` in a series description, where an `x` may follow and none may be in it.
+pub fn scan_in_series(text: &str) -> Option<usize> {
+    let mut c = Cursor { bytes: text.as_bytes(), at: 0 };
+    c.accept_all(DIGITS);
+    if c.accept(b".") {
+        c.accept_all(DIGITS);
+    }
+    if c.sees(b"eE") {
+        c.at += 1;
+        c.accept(b"+-");
+        c.accept_all(DIGITS);
+    }
+    (c.at > 0 && (c.sees(b"x") || !c.sees_alphanumeric())).then_some(c.at)
+}
+
 /// The rest of a duration whose first digits are read: `h30m`.
 fn scan_duration(c: &mut Cursor<'_>) -> bool {
     if !c.accept(b"smhdwy") {

@@ -95,3 +95,33 @@ fn trees_as_upstream() {
     println!("promql-parser corpus: {equal} of {total} trees equal");
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong[..wrong.len().min(5)].join("\n"));
 }
+
+/// Every line of every `load` of upstream's test scripts.
+#[test]
+fn series_descriptions_parse() {
+    let Some(dir) = std::env::var_os("FERULA_CORPUS") else {
+        println!("SKIPPED promql-parser series descriptions: FERULA_CORPUS is not set");
+        return;
+    };
+    let (mut lines, mut values) = (0, 0);
+    for entry in std::fs::read_dir(std::path::Path::new(&dir).join("promqltest")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "test") {
+            continue;
+        }
+        let mut in_load = false;
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let text = line.trim();
+            if !line.starts_with([' ', '\t']) {
+                in_load = text.starts_with("load");
+            } else if in_load && !text.is_empty() && !text.starts_with('#') {
+                let d = ferula_promql_parser::series_description::parse(text);
+                let d = d.unwrap_or_else(|e| panic!("{}: {text}: {e}", path.display()));
+                lines += 1;
+                values += d.values.len();
+            }
+        }
+    }
+    println!("promql-parser corpus: {lines} series descriptions with {values} values parse");
+    assert!(lines > 400);
+}

@@ -107,4 +107,36 @@ impl FloatHistogram {
     pub fn uses_custom_buckets(&self) -> bool {
         self.schema == CUSTOM_BUCKETS_SCHEMA
     }
+    /// Whether all numbers are equal bit by bit, whatever the counter-reset hints and however spans are cut.
+    pub fn is_same(&self, other: &FloatHistogram) -> bool {
+        let same = |a: f64, b: f64| a.to_bits() == b.to_bits();
+        let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(*a, *b));
+        let layout = |a: &[Span], b: &[Span]| {
+            let place = |spans: &[Span]| {
+                let mut next = 0i64;
+                let mut out: Vec<(i64, i64)> = Vec::new();
+                for s in spans {
+                    let start = next + i64::from(s.offset);
+                    next = start + i64::from(s.length);
+                    match out.last_mut() {
+                        Some(last) if last.1 == start => last.1 = next,
+                        _ if s.length > 0 => out.push((start, next)),
+                        _ => {}
+                    }
+                }
+                out
+            };
+            a == b || place(a) == place(b)
+        };
+        self.schema == other.schema
+            && same(self.count, other.count)
+            && same(self.sum, other.sum)
+            && (self.uses_custom_buckets()
+                || (same(self.zero_threshold, other.zero_threshold) && same(self.zero_count, other.zero_count)))
+            && all(&self.custom_values, &other.custom_values)
+            && all(&self.positive_buckets, &other.positive_buckets)
+            && all(&self.negative_buckets, &other.negative_buckets)
+            && layout(&self.positive_spans, &other.positive_spans)
+            && layout(&self.negative_spans, &other.negative_spans)
+    }
 }

@@ -11,6 +11,7 @@
 //! ```
 mod duration;
 mod expr;
+mod metric;
 mod modifier;
 mod selector;
 

@@ -1,0 +1,234 @@
+//! The engine: limits and semantics, and the two ways to ask.
+use std::time::Duration;
+
+use ferula_model::Labels;
+use ferula_promql_parser::{Expr, ValueType};
+use ferula_storage::{QueryContext, QueryStats, Queryable};
+use hashbrown::HashSet;
+
+use crate::column::{Column, Point, is_present};
+use crate::error::QueryError;
+use crate::eval::merge::{Duplicates, merge};
+use crate::eval::range::RangeVector;
+use crate::eval::{Output, eval};
+use crate::grid::Grid;
+use crate::query::{Query, Semantics};
+use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
+
+/// Prometheus's flags that concern the engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// `--query.max-samples`
+    pub samples_max: u64,
+    /// `--query.timeout`; used when the context brings no deadline.
+    pub timeout: Duration,
+    /// `--query.lookback-delta`
+    pub lookback_ms: i64,
+    /// The step of subqueries that give none: the global evaluation interval.
+    pub subquery_step_ms: i64,
+    /// `--enable-feature=promql-delayed-name-removal`
+    pub delayed_name_removal: bool,
+    /// `--enable-feature=type-and-unit-labels`
+    pub type_and_unit_labels: bool,
+    /// Use start timestamps of samples in rates.
+    pub start_timestamps: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions {
+            samples_max: 50_000_000,
+            timeout: Duration::from_secs(120),
+            lookback_ms: 300_000,
+            subquery_step_ms: 60_000,
+            delayed_name_removal: false,
+            type_and_unit_labels: false,
+            start_timestamps: false,
+        }
+    }
+}
+
+/// What one query may choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueryOptions<'t> {
+    /// The query's text: annotations then say line and column.
+    pub text: Option<&'t str>,
+    /// Overrides the engine's lookback.
+    pub lookback_ms: Option<i64>,
+    /// Count samples per step.
+    pub per_step_stats: bool,
+}
+
+/// Evaluates expressions. Shared by all queries; holds no lock while one runs.
+#[derive(Debug)]
+pub struct Engine {
+    options: EngineOptions,
+}
+
+impl Engine {
+    pub fn new(options: EngineOptions) -> Engine {
+        Engine { options }
+    }
+
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Evaluates `expr` at one time.
+    pub fn instant(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        t_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
+        let q = self.query(ctx, queryable, expr, Grid::instant(t_ms), t_ms, 0, options)?;
+        let value = if expr.value_type() == ValueType::Matrix {
+            Value::Matrix(range_vector(&q, expr, t_ms)?)
+        } else {
+            match eval(&q, expr, q.top)? {
+                Output::Scalar(v) => Value::Scalar { t_ms, value: v.first().copied().unwrap_or(f64::NAN) },
+                Output::String(value) => Value::String { t_ms, value },
+                Output::Series(s) => {
+                    let mut held = q.collect(s)?;
+                    let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
+                    Value::Vector(columns.into_iter().filter_map(|c| sample(c, t_ms)).collect())
+                }
+            }
+        };
+        Ok(finish(&q, value, options))
+    }
+
+    /// Evaluates `expr` from `start_ms` to `end_ms`, both inclusive, every `step_ms`. Gives a matrix, sorted by labels.
+    pub fn range(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
+        if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+            return Err(QueryError::execution(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                expr.value_type().documented()
+            )));
+        }
+        let grid = Grid::range(start_ms, end_ms, step_ms);
+        let q = self.query(ctx, queryable, expr, grid, end_ms, step_ms, options)?;
+        let mut series = match eval(&q, expr, grid)? {
+            Output::Scalar(v) => {
+                let floats = grid.times().zip(v).collect();
+                vec![SeriesPoints { labels: Labels::empty(), floats, histograms: Vec::new() }]
+            }
+            Output::String(_) => return Err(QueryError::execution("a range query cannot give a string")),
+            Output::Series(s) => {
+                let mut held = q.collect(s)?;
+                let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
+                columns.into_iter().map(|c| points(c, grid)).collect()
+            }
+        };
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(finish(&q, Value::Matrix(series), options))
+    }
+
+    fn query<'q>(
+        &self,
+        ctx: &'q QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        top: Grid,
+        top_end_ms: i64,
+        top_step_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Query<'q>, QueryError> {
+        ctx.check()?;
+        let o = &self.options;
+        let semantics = Semantics {
+            lookback_ms: options.lookback_ms.filter(|l| *l > 0).unwrap_or(o.lookback_ms),
+            delayed_name_removal: o.delayed_name_removal,
+            type_and_unit_labels: o.type_and_unit_labels,
+            start_timestamps: o.start_timestamps,
+            subquery_step_ms: o.subquery_step_ms.max(1),
+            samples_max: o.samples_max,
+        };
+        // One querier for the whole query: all selectors see the same state of the store.
+        let times = crate::eval::extent(expr, top.start_ms, top_end_ms, top_step_ms, &semantics)?;
+        let querier = queryable.querier(times.0, times.1)?;
+        let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
+        q.stats_only = crate::eval::stats_only(expr);
+        q.admit(top)?;
+        Ok(q)
+    }
+}
+
+/// Names dropped late, and label sets unique.
+fn cleaned(q: &Query<'_>, mut columns: Vec<Column>) -> Result<Vec<Column>, QueryError> {
+    if !q.semantics.delayed_name_removal {
+        return Ok(columns);
+    }
+    for c in columns.iter_mut().filter(|c| c.drop_name) {
+        c.id.hide(q.name_labels());
+    }
+    merge(columns, Duplicates::Merge)
+}
+
+fn sample(c: Column, t_ms: i64) -> Option<Sample> {
+    let value = match c.point(0)? {
+        Point::Float(v) => SampleValue::Float(v),
+        Point::Histogram(h) => SampleValue::Histogram(h),
+    };
+    Some(Sample { labels: c.id.to_labels(), t_ms, value })
+}
+
+fn points(c: Column, grid: Grid) -> SeriesPoints {
+    let present = c.floats.iter().enumerate().filter(|(_, v)| is_present(**v));
+    SeriesPoints {
+        labels: c.id.to_labels(),
+        floats: present.map(|(i, v)| (grid.at(i), *v)).collect(),
+        histograms: c.histograms.into_iter().map(|(i, h)| (grid.at(i as usize), h)).collect(),
+    }
+}
+
+/// A range vector as the result of an instant query.
+fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<SeriesPoints>, QueryError> {
+    let mut v = RangeVector::open(q, expr, Grid::instant(t_ms))?;
+    let mut out: Vec<SeriesPoints> = Vec::new();
+    let mut held = 0u64;
+    let mut seen: HashSet<Labels> = HashSet::new();
+    while let Some(mut series) = v.next()? {
+        if series.drop_name {
+            series.id.hide(q.name_labels());
+        }
+        let labels = series.id.to_labels();
+        let mut found = None;
+        v.windows(&series.id, |w| {
+            let floats = w.float_ms.iter().copied().zip(w.floats.iter().copied()).collect();
+            let histograms = w.histogram_ms.iter().copied().zip(w.histograms.iter().cloned()).collect();
+            found = Some((floats, histograms, w.len() as u64));
+            Ok(())
+        })?;
+        if let Some((floats, histograms, n)) = found {
+            q.hold(n)?;
+            held += n;
+            q.charge(16 * n + 128)?;
+            if !seen.insert(labels.clone()) {
+                return Err(QueryError::execution(crate::eval::merge::SAME_LABELSET));
+            }
+            out.push(SeriesPoints { labels, floats, histograms });
+        }
+    }
+    q.release(held);
+    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(out)
+}
+
+fn finish(q: &Query<'_>, value: Value, options: &QueryOptions<'_>) -> Evaluation {
+    let per_step = if options.per_step_stats { q.top.times().zip(q.samples.steps()).collect() } else { Vec::new() };
+    QueryStats::add(&q.ctx.stats.samples, q.samples.read());
+    let stats = SampleStats { total_queryable: q.samples.read(), peak: q.samples.peak(), per_step };
+    Evaluation { value, annotations: q.notes.finish(options.text), stats }
+}

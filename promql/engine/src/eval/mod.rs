@@ -1,0 +1,125 @@
+//! Evaluation: an expression over a grid becomes a scalar per step, a string, or a stream of series.
+mod aggregate;
+mod aggregate_select;
+mod binary;
+mod extent;
+mod invariant;
+mod matching;
+pub(crate) mod merge;
+pub(crate) mod range;
+mod scalar_ops;
+pub(crate) mod selector;
+mod set_ops;
+mod stats_only;
+
+use ferula_promql_parser::{Expr, ValueType};
+
+use crate::column::{Column, Stream, map, stream};
+use crate::error::QueryError;
+use crate::functions;
+use crate::grid::Grid;
+use crate::query::Query;
+
+pub(crate) use extent::extent;
+pub(crate) use invariant::is_step_invariant;
+pub(crate) use stats_only::{Hinter, stats_only};
+
+/// The value of an expression over a grid.
+pub(crate) enum Output<'a> {
+    /// One value per step.
+    Scalar(Vec<f64>),
+    String(String),
+    Series(Stream<'a>),
+}
+
+impl<'a> Output<'a> {
+    pub fn scalar(self) -> Result<Vec<f64>, QueryError> {
+        match self {
+            Output::Scalar(v) => Ok(v),
+            _ => Err(QueryError::execution("expected a scalar")),
+        }
+    }
+    pub fn series(self) -> Result<Stream<'a>, QueryError> {
+        match self {
+            Output::Series(s) => Ok(s),
+            _ => Err(QueryError::execution("expected an instant vector")),
+        }
+    }
+    pub fn string(self) -> Result<String, QueryError> {
+        match self {
+            Output::String(s) => Ok(s),
+            _ => Err(QueryError::execution("expected a string")),
+        }
+    }
+}
+
+/// Evaluates `expr` at every step of `grid`. Streams borrow the query and the expression.
+pub(crate) fn eval<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
+    q.admit(grid)?;
+    q.tick(1)?;
+    if grid.n > 1 && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_)) && is_step_invariant(expr) {
+        // The same at every step: computed once, at the first.
+        return broadcast(q, eval_once(q, expr, Grid { n: 1, ..grid })?, grid);
+    }
+    eval_once(q, expr, grid)
+}
+
+fn eval_once<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
+    match expr {
+        Expr::Number(n) => Ok(Output::Scalar(vec![n.value; grid.n])),
+        Expr::String(s) => Ok(Output::String(s.value.clone())),
+        Expr::Paren(p) => eval(q, &p.expr, grid),
+        Expr::Vector(v) => Ok(Output::Series(selector::instant(q, v, grid)?)),
+        Expr::Matrix(_) | Expr::Subquery(_) => {
+            Err(QueryError::execution("a range vector can only be an argument of a function"))
+        }
+        Expr::Unary(u) => unary(q, u.negative, &u.expr, grid),
+        Expr::Binary(b) => binary::eval(q, b, grid),
+        Expr::Aggregate(a) if matches!(expr.value_type(), ValueType::Vector) => {
+            Ok(Output::Series(aggregate::eval(q, a, grid)?))
+        }
+        Expr::Aggregate(_) => Err(QueryError::execution("an aggregation has to give an instant vector")),
+        Expr::Call(c) => functions::call(q, c, grid),
+    }
+}
+
+fn broadcast<'a>(q: &'a Query<'a>, once: Output<'a>, grid: Grid) -> Result<Output<'a>, QueryError> {
+    Ok(match once {
+        Output::Scalar(v) => Output::Scalar(vec![v.first().copied().unwrap_or(f64::NAN); grid.n]),
+        Output::String(s) => Output::String(s),
+        Output::Series(mut input) => Output::Series(stream(move || {
+            let Some(c) = input.next()? else { return Ok(None) };
+            q.tick(1 + (grid.n >> 6) as u32)?;
+            let mut out = Column { floats: Vec::new(), histograms: Vec::new(), ..c };
+            out.floats = vec![c.floats.first().copied().unwrap_or(crate::column::ABSENT); grid.n];
+            if let Some((_, h)) = c.histograms.first() {
+                out.histograms = (0..grid.n as u32).map(|i| (i, h.clone())).collect();
+            }
+            Ok(Some(out))
+        })),
+    })
+}
+
+fn unary<'a>(q: &'a Query<'a>, negative: bool, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
+    let inner = eval(q, expr, grid)?;
+    if !negative {
+        return Ok(inner);
+    }
+    Ok(match inner {
+        Output::Scalar(v) => Output::Scalar(v.into_iter().map(|x| -x).collect()),
+        Output::Series(s) => {
+            let negated = map(s, |c| {
+                for v in c.floats.iter_mut().filter(|v| crate::column::is_present(**v)) {
+                    *v = -*v;
+                }
+                for (_, h) in &mut c.histograms {
+                    std::sync::Arc::make_mut(h).mul(-1.0);
+                }
+                q.drop_name(c);
+                Ok(())
+            });
+            Output::Series(merge::unique(q, expr, negated, merge::Duplicates::Refuse))
+        }
+        other => other,
+    })
+}

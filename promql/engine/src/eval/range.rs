@@ -1,0 +1,339 @@
+//! Range vectors: the samples of one series at a time, and windows sliding over them.
+use std::sync::Arc;
+
+use ferula_model::{FloatHistogram, is_stale_nan};
+use ferula_promql_parser::{Duration, DurationUse, Expr, RangeExtension, Span, VectorSelector};
+use ferula_storage::{Column as Batch, SampleBatch, Series, SeriesSet};
+
+use super::selector::{Reference, duration_error, next_series, reference, select};
+use super::Hinter;
+use crate::column::{Column, Stream, histogram_samples, is_present, stream};
+use crate::error::QueryError;
+use crate::grid::Grid;
+use crate::identity::Identity;
+use crate::query::Query;
+
+/// All samples of one series that any window may see, floats and histograms apart, both in rising time.
+#[derive(Default)]
+pub(crate) struct Points {
+    pub float_ms: Vec<i64>,
+    pub floats: Vec<f64>,
+    /// Start times beside `float_ms`, or empty.
+    pub float_start_ms: Vec<i64>,
+    pub histogram_ms: Vec<i64>,
+    pub histograms: Vec<Arc<FloatHistogram>>,
+    pub histogram_start_ms: Vec<i64>,
+}
+
+impl Points {
+    fn clear(&mut self) {
+        self.float_ms.clear();
+        self.floats.clear();
+        self.float_start_ms.clear();
+        self.histogram_ms.clear();
+        self.histograms.clear();
+        self.histogram_start_ms.clear();
+    }
+    fn is_empty(&self) -> bool {
+        self.float_ms.is_empty() && self.histogram_ms.is_empty()
+    }
+
+    fn read(
+        &mut self,
+        q: &Query<'_>,
+        series: &mut Series,
+        oldest: i64,
+        newest: i64,
+        batch: &mut SampleBatch,
+        mut hinter: Option<Hinter>,
+    ) -> Result<(), QueryError> {
+        self.clear();
+        series.samples.skip_to(oldest);
+        while series.samples.next_batch(batch)? {
+            q.tick(1 + (batch.len() >> 10) as u32)?;
+            let from = batch.t_ms.partition_point(|t| *t < oldest);
+            let to = batch.t_ms.partition_point(|t| *t <= newest);
+            if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
+                all.iter_mut().for_each(|h| *h = hinter.hinted(h));
+            }
+            let starts = batch.start_ms.get(from..to);
+            match &batch.values {
+                Batch::Floats(v) => {
+                    let (Some(t), Some(v)) = (batch.t_ms.get(from..to), v.get(from..to)) else { continue };
+                    if let Some(s) = starts {
+                        self.float_start_ms.resize(self.float_ms.len(), 0);
+                        self.float_start_ms.extend(s.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)).map(|(s, _)| *s));
+                    }
+                    if v.iter().any(|v| is_stale_nan(*v)) {
+                        for (t, v) in t.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)) {
+                            self.float_ms.push(*t);
+                            self.floats.push(*v);
+                        }
+                    } else {
+                        self.float_ms.extend_from_slice(t);
+                        self.floats.extend_from_slice(v);
+                    }
+                }
+                Batch::Histograms(h) => {
+                    let (Some(t), Some(h)) = (batch.t_ms.get(from..to), h.get(from..to)) else { continue };
+                    for (i, (t, h)) in t.iter().zip(h).enumerate().filter(|(_, (_, h))| !h.is_stale()) {
+                        if let Some(s) = starts.and_then(|s| s.get(i)) {
+                            self.histogram_start_ms.resize(self.histogram_ms.len(), 0);
+                            self.histogram_start_ms.push(*s);
+                        }
+                        self.histogram_ms.push(*t);
+                        self.histograms.push(Arc::clone(h));
+                    }
+                }
+            }
+            if to < batch.t_ms.len() {
+                break;
+            }
+        }
+        if !self.float_start_ms.is_empty() {
+            self.float_start_ms.resize(self.float_ms.len(), 0);
+        }
+        if !self.histogram_start_ms.is_empty() {
+            self.histogram_start_ms.resize(self.histogram_ms.len(), 0);
+        }
+        Ok(())
+    }
+
+    fn take_column(&mut self, c: &Column, grid: Grid) {
+        self.clear();
+        for (i, v) in c.floats.iter().enumerate().filter(|(_, v)| is_present(**v)) {
+            self.float_ms.push(grid.at(i));
+            self.floats.push(*v);
+        }
+        for (i, h) in &c.histograms {
+            self.histogram_ms.push(grid.at(*i as usize));
+            self.histograms.push(Arc::clone(h));
+        }
+    }
+}
+
+/// The samples of one series in `(start_ms, end_ms]`, for the step at `step_ms`.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'w> {
+    pub float_ms: &'w [i64],
+    pub floats: &'w [f64],
+    pub float_start_ms: &'w [i64],
+    pub histogram_ms: &'w [i64],
+    pub histograms: &'w [Arc<FloatHistogram>],
+    pub histogram_start_ms: &'w [i64],
+    pub start_ms: i64,
+    pub end_ms: i64,
+    /// The evaluation time, and its number on the grid.
+    pub now_ms: i64,
+    pub step: usize,
+    pub id: &'w Identity,
+    /// Where the first float of this window stands among all floats of the series.
+    pub float_offset: usize,
+}
+
+impl Window<'_> {
+    pub fn len(&self) -> usize {
+        self.float_ms.len() + self.histogram_ms.len()
+    }
+}
+
+enum Source<'a> {
+    Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64, stats_only: bool },
+    Subquery { stream: Stream<'a>, grid: Grid },
+}
+
+/// A range vector: series after series, each with its samples.
+pub(crate) struct RangeVector<'a> {
+    q: &'a Query<'a>,
+    source: Source<'a>,
+    pub points: Points,
+    pub times: Reference,
+    pub range_ms: i64,
+    pub grid: Grid,
+    pub extension: Option<RangeExtension>,
+    /// What annotations about the argument point at.
+    pub span: Span,
+    /// Whether all series have the same name by construction.
+    pub one_name: bool,
+}
+
+/// One series of a range vector; its samples stand in [`RangeVector::points`].
+pub(crate) struct RangeSeries {
+    pub id: Identity,
+    pub drop_name: bool,
+}
+
+impl<'a> RangeVector<'a> {
+    /// `expr` is a matrix selector or a subquery, perhaps in parentheses.
+    pub fn open(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<RangeVector<'a>, QueryError> {
+        match expr.without_parens() {
+            Expr::Matrix(m) => {
+                let v = &m.selector;
+                let range_ms = resolve_range(q, &m.range)?;
+                let times = reference(q, v.at, &v.offset, grid)?;
+                let before = if v.extension.is_some() { q.semantics.lookback_ms } else { 0 };
+                let after = if v.extension == Some(RangeExtension::Smoothed) { q.semantics.lookback_ms } else { 0 };
+                let oldest = times.first_ms.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
+                let newest = times.last().saturating_add(after);
+                let set = select(q, v, oldest, newest, range_ms, grid.step_ms)?;
+                Ok(RangeVector {
+                    q,
+                    source: Source::Stored {
+                        set,
+                        batch: SampleBatch::default(),
+                        oldest,
+                        newest,
+                        stats_only: q.stats_only.contains(&v.span.start),
+                    },
+                    points: Points::default(),
+                    times,
+                    range_ms,
+                    grid,
+                    extension: v.extension,
+                    span: m.span,
+                    one_name: super::merge::pins_name(v),
+                })
+            }
+            Expr::Subquery(s) => {
+                let range_ms = resolve_range(q, &s.range)?;
+                let step = match &s.step {
+                    Some(d) => d.resolve(DurationUse::Positive, q.durations()).map_err(duration_error)?,
+                    None => q.semantics.subquery_step_ms,
+                }
+                .max(1);
+                let times = reference(q, s.at, &s.offset, grid)?;
+                // The inner grid stands at multiples of its step, whatever the outer one does; left-open as ranges are.
+                let before = times.first_ms.saturating_sub(range_ms);
+                let mut start = step.saturating_mul(before / step);
+                if start <= before {
+                    start = start.saturating_add(step);
+                }
+                let inner = Grid::range(start, times.last(), step);
+                q.admit(inner)?;
+                let stream = super::eval(q, &s.expr, inner)?.series()?;
+                Ok(RangeVector {
+                    q,
+                    source: Source::Subquery { stream, grid: inner },
+                    points: Points::default(),
+                    times,
+                    range_ms,
+                    grid,
+                    extension: None,
+                    span: s.span,
+                    one_name: super::merge::one_name(&s.expr),
+                })
+            }
+            _ => Err(QueryError::execution("expected a range vector")),
+        }
+    }
+
+    pub fn next(&mut self) -> Result<Option<RangeSeries>, QueryError> {
+        loop {
+            let found = match &mut self.source {
+                Source::Stored { set, batch, oldest, newest, stats_only } => {
+                    let Some(mut series) = next_series(self.q, set)? else { return Ok(None) };
+                    self.points.read(self.q, &mut series, *oldest, *newest, batch, stats_only.then(Hinter::default))?;
+                    RangeSeries { id: Identity::new(series.labels), drop_name: false }
+                }
+                Source::Subquery { stream, grid } => {
+                    let Some(c) = stream.next()? else { return Ok(None) };
+                    self.points.take_column(&c, *grid);
+                    RangeSeries { id: c.id, drop_name: c.drop_name }
+                }
+            };
+            if !self.points.is_empty() {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    /// Calls `f` for the window of every step that holds any sample.
+    pub fn windows(
+        &self,
+        id: &Identity,
+        mut f: impl FnMut(&Window<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let p = &self.points;
+        let (mut fl, mut fh, mut hl, mut hh) = (0, 0, 0, 0);
+        let (mut read, mut widest) = (0u64, 0u64);
+        let histogram_weight = p.histograms.first().map_or(0, |h| histogram_samples(h));
+        for step in 0..self.times.n {
+            let end_ms = self.times.at(step);
+            let start_ms = end_ms.saturating_sub(self.range_ms);
+            advance(&p.float_ms, &mut fl, start_ms);
+            advance(&p.float_ms, &mut fh, end_ms);
+            if !p.histogram_ms.is_empty() {
+                advance(&p.histogram_ms, &mut hl, start_ms);
+                advance(&p.histogram_ms, &mut hh, end_ms);
+            }
+            if fl == fh && hl == hh {
+                continue;
+            }
+            let samples = (fh - fl) as u64 + (hh - hl) as u64 * histogram_weight;
+            read += samples;
+            widest = widest.max(samples);
+            if self.q.samples.wants_steps() {
+                self.q.samples.add_read_at(step, samples);
+            }
+            if step & 0x3ff == 0x3ff {
+                self.q.tick(1024)?;
+            }
+            f(&Window {
+                float_ms: &p.float_ms[fl..fh],
+                floats: &p.floats[fl..fh],
+                float_start_ms: p.float_start_ms.get(fl..fh).unwrap_or(&[]),
+                histogram_ms: &p.histogram_ms[hl..hh],
+                histograms: &p.histograms[hl..hh],
+                histogram_start_ms: p.histogram_start_ms.get(hl..hh).unwrap_or(&[]),
+                start_ms,
+                end_ms,
+                now_ms: self.grid.at(step),
+                step,
+                id,
+                float_offset: fl,
+            })?;
+        }
+        self.q.samples.add_read(read);
+        self.q.hold_briefly(widest)?;
+        self.q.tick(1 + (read >> 8) as u32)
+    }
+}
+
+/// Moves `at` to the first time after `bound`.
+#[inline]
+fn advance(times: &[i64], at: &mut usize, bound: i64) {
+    while times.get(*at).is_some_and(|t| *t <= bound) {
+        *at += 1;
+    }
+}
+
+fn resolve_range(q: &Query<'_>, range: &Duration) -> Result<i64, QueryError> {
+    range.resolve(DurationUse::Positive, q.durations()).map_err(duration_error)
+}
+
+/// `selector smoothed`: at every step the value interpolated between the samples around it.
+pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
+    let times = reference(q, v.at, &v.offset, grid)?;
+    let lookback = q.semantics.lookback_ms;
+    let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
+    let newest = times.last().saturating_add(lookback);
+    let mut set = select(q, v, oldest, newest, 0, grid.step_ms)?;
+    let mut batch = SampleBatch::default();
+    let mut points = Points::default();
+    Ok(stream(move || {
+        while let Some(mut series) = next_series(q, &mut set)? {
+            points.read(q, &mut series, oldest, newest, &mut batch, None)?;
+            let mut c = Column::new(Identity::new(series.labels), times.n);
+            for step in 0..times.n {
+                if let Some(p) = crate::functions::extended::interpolated(&points, times.at(step), lookback) {
+                    c.set(step, p);
+                }
+            }
+            if !c.is_vacant() {
+                q.samples.add_read(c.samples());
+                return Ok(Some(c));
+            }
+        }
+        Ok(None)
+    }))
+}

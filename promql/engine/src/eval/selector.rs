@@ -1,0 +1,251 @@
+//! Instant vector selectors: the newest sample within the lookback, at every step.
+use std::sync::Arc;
+
+use ferula_model::{FloatHistogram, is_stale_nan};
+use ferula_promql_parser::{DurationUse, RangeExtension, VectorSelector};
+use ferula_storage::{Column as Batch, SampleBatch, SelectHints, Series, SeriesSet};
+
+use super::Hinter;
+use crate::column::{Column, Stream, histogram_samples, stream};
+use crate::error::QueryError;
+use crate::grid::Grid;
+use crate::identity::Identity;
+use crate::query::Query;
+
+/// What a selector's column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    Value,
+    /// The sample's own time, in seconds: `timestamp()`.
+    Time,
+    /// The sample's start time, in seconds: `start_timestamp()`.
+    StartTime,
+}
+
+/// The times a selector looks at, one per step of the grid: `@` pins them, `offset` shifts them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reference {
+    pub first_ms: i64,
+    /// 0 when pinned.
+    pub step_ms: i64,
+    pub n: usize,
+}
+
+impl Reference {
+    pub fn at(&self, i: usize) -> i64 {
+        self.first_ms.saturating_add(self.step_ms.saturating_mul(i as i64))
+    }
+    pub fn last(&self) -> i64 {
+        self.at(self.n.saturating_sub(1))
+    }
+}
+
+pub(crate) fn duration_error(e: ferula_promql_parser::DurationError) -> QueryError {
+    QueryError::execution(e.message)
+}
+
+pub(crate) fn reference(
+    q: &Query<'_>,
+    at: Option<ferula_promql_parser::At>,
+    offset: &Option<ferula_promql_parser::Duration>,
+    grid: Grid,
+) -> Result<Reference, QueryError> {
+    let offset = match offset {
+        Some(d) => d.resolve(DurationUse::Offset, q.durations()).map_err(duration_error)?,
+        None => 0,
+    };
+    Ok(match at {
+        Some(at) => Reference { first_ms: q.resolve_at(at).saturating_sub(offset), step_ms: 0, n: grid.n },
+        None => Reference { first_ms: grid.start_ms.saturating_sub(offset), step_ms: grid.step_ms, n: grid.n },
+    })
+}
+
+/// Opens a selection. Bounds are inclusive.
+pub(crate) fn select(
+    q: &Query<'_>,
+    v: &VectorSelector,
+    start_ms: i64,
+    end_ms: i64,
+    range_ms: i64,
+    step_ms: i64,
+) -> Result<Box<dyn SeriesSet>, QueryError> {
+    let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, ..SelectHints::default() };
+    Ok(q.querier.select(q.ctx, true, &hints, &v.matchers)?)
+}
+
+/// The next series of a set; at its end the set's annotations are taken over.
+pub(crate) fn next_series(q: &Query<'_>, set: &mut Box<dyn SeriesSet>) -> Result<Option<Series>, QueryError> {
+    match set.next() {
+        Some(s) => {
+            q.tick(1)?;
+            Ok(Some(s?))
+        }
+        None => {
+            q.notes.from_storage(set.annotations());
+            Ok(None)
+        }
+    }
+}
+
+pub(crate) fn instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
+    instant_of(q, v, grid, Take::Value)
+}
+
+pub(crate) fn instant_of<'a>(
+    q: &'a Query<'a>,
+    v: &'a VectorSelector,
+    grid: Grid,
+    take: Take,
+) -> Result<Stream<'a>, QueryError> {
+    if v.extension == Some(RangeExtension::Smoothed) {
+        return super::range::smoothed_instant(q, v, grid);
+    }
+    let times = reference(q, v.at, &v.offset, grid)?;
+    let lookback = q.semantics.lookback_ms;
+    // Left-open: a sample exactly one lookback ago is too old.
+    let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
+    let mut set = select(q, v, oldest, times.last(), 0, grid.step_ms)?;
+    let mut batch = SampleBatch::default();
+    Ok(stream(move || {
+        while let Some(mut series) = next_series(q, &mut set)? {
+            series.samples.skip_to(oldest);
+            let mut walk = Walk::new(q, times, lookback, take, Identity::new(series.labels));
+            let mut hinter = q.stats_only.contains(&v.span.start).then(Hinter::default);
+            while walk.step < times.n && series.samples.next_batch(&mut batch)? {
+                q.tick(1 + (batch.len() >> 10) as u32)?;
+                if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
+                    all.iter_mut().for_each(|h| *h = hinter.hinted(h));
+                }
+                walk.feed(&batch);
+            }
+            if let Some(c) = walk.finish()? {
+                return Ok(Some(c));
+            }
+        }
+        Ok(None)
+    }))
+}
+
+#[derive(Clone)]
+enum Newest {
+    None,
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// Walks the steps along the samples of one series.
+struct Walk<'a> {
+    q: &'a Query<'a>,
+    times: Reference,
+    lookback: i64,
+    take: Take,
+    out: Column,
+    step: usize,
+    newest: Newest,
+    newest_ms: i64,
+    newest_start_ms: i64,
+    samples: u64,
+    any: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(q: &'a Query<'a>, times: Reference, lookback: i64, take: Take, id: Identity) -> Walk<'a> {
+        let out = Column { id, drop_name: false, floats: q.empty_floats(times.n), histograms: Vec::new() };
+        Walk {
+            q,
+            times,
+            lookback,
+            take,
+            out,
+            step: 0,
+            newest: Newest::None,
+            newest_ms: i64::MIN,
+            newest_start_ms: 0,
+            samples: 0,
+            any: false,
+        }
+    }
+
+    /// Gives the newest sample to all steps before `until_ms` (exclusive).
+    fn settle(&mut self, until_ms: i64) {
+        while self.step < self.times.n {
+            let now = self.times.at(self.step);
+            if now >= until_ms {
+                return;
+            }
+            if self.newest_ms > now.saturating_sub(self.lookback) {
+                self.emit();
+            }
+            self.step += 1;
+        }
+    }
+
+    fn emit(&mut self) {
+        let weight = match &self.newest {
+            Newest::None => return,
+            Newest::Float(v) => {
+                if is_stale_nan(*v) {
+                    return;
+                }
+                if self.take == Take::Value {
+                    self.out.floats[self.step] = *v;
+                }
+                1
+            }
+            Newest::Histogram(h) => {
+                if h.is_stale() {
+                    return;
+                }
+                if self.take == Take::Value {
+                    self.out.histograms.push((self.step as u32, Arc::clone(h)));
+                }
+                histogram_samples(h)
+            }
+        };
+        match self.take {
+            Take::Value => {}
+            Take::Time => self.out.floats[self.step] = self.newest_ms as f64 / 1000.0,
+            Take::StartTime => self.out.floats[self.step] = self.newest_start_ms as f64 / 1000.0,
+        }
+        self.any = true;
+        self.samples += weight;
+        if self.q.samples.wants_steps() {
+            self.q.samples.add_read_at(self.step, weight);
+        }
+    }
+
+    fn feed(&mut self, batch: &SampleBatch) {
+        let mut i = 0;
+        while i < batch.t_ms.len() && self.step < self.times.n {
+            // All samples up to the current step's time but the last are of no use to any step.
+            let now = self.times.at(self.step);
+            let ahead = &batch.t_ms[i..];
+            let due = if ahead.first().is_some_and(|t| *t > now) {
+                0
+            } else if self.times.n == 1 || ahead.len() > 16 && ahead[16] <= now {
+                ahead.partition_point(|t| *t <= now)
+            } else {
+                ahead.iter().take_while(|t| **t <= now).count()
+            };
+            if due > 0 {
+                i += due;
+                self.newest_ms = batch.t_ms[i - 1];
+                self.newest = match &batch.values {
+                    Batch::Floats(v) => v.get(i - 1).map_or(Newest::None, |v| Newest::Float(*v)),
+                    Batch::Histograms(h) => h.get(i - 1).map_or(Newest::None, |h| Newest::Histogram(Arc::clone(h))),
+                };
+                self.newest_start_ms = batch.start_ms.get(i - 1).copied().unwrap_or(0);
+            }
+            match batch.t_ms.get(i) {
+                Some(next) => self.settle(*next),
+                None => return,
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Option<Column>, QueryError> {
+        self.settle(i64::MAX);
+        self.q.samples.add_read(self.samples);
+        Ok(self.any.then_some(self.out))
+    }
+}

@@ -1,0 +1,186 @@
+//! The functions of PromQL: which implementation for which name.
+mod absent;
+pub(crate) mod extended;
+mod histogram;
+mod histogram_classic;
+mod info;
+mod label;
+mod over_time;
+mod rate;
+mod simple;
+mod sort;
+pub(crate) mod time;
+
+use ferula_promql_parser::{Call, Expr, ValueType};
+
+use crate::column::{Column, Point, Stream, stream};
+use crate::error::QueryError;
+use crate::eval::merge::{Duplicates, always_unique, one_name};
+use crate::eval::range::{Points, RangeVector, Window};
+use crate::eval::{Output, eval};
+use crate::grid::Grid;
+use crate::query::Query;
+
+/// Computes one step of a range function from the step's window.
+pub(crate) trait Kernel {
+    /// A new series begins; `points` holds all of its samples.
+    fn series(&mut self, _points: &Points) {}
+    fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError>;
+}
+
+impl<F: FnMut(&Window<'_>) -> Result<Option<Point>, QueryError>> Kernel for F {
+    fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
+        self(w)
+    }
+}
+
+/// What an implementation gets besides the query and the grid.
+pub(crate) struct Args<'a> {
+    pub call: &'a Call,
+}
+
+impl<'a> Args<'a> {
+    pub fn expr(&self, i: usize) -> Result<&'a Expr, QueryError> {
+        let missing = || QueryError::execution(format!("argument {} of {} is missing", i + 1, self.call.func.name));
+        self.call.args.get(i).ok_or_else(missing)
+    }
+    pub fn len(&self) -> usize {
+        self.call.args.len()
+    }
+    pub fn scalar(&self, q: &'a Query<'a>, i: usize, grid: Grid) -> Result<Vec<f64>, QueryError> {
+        eval(q, self.expr(i)?, grid)?.scalar()
+    }
+    pub fn string(&self, q: &'a Query<'a>, i: usize) -> Result<String, QueryError> {
+        eval(q, self.expr(i)?, Grid::instant(q.top.start_ms))?.string()
+    }
+    pub fn vector(&self, q: &'a Query<'a>, i: usize, grid: Grid) -> Result<Stream<'a>, QueryError> {
+        eval(q, self.expr(i)?, grid)?.series()
+    }
+}
+
+pub(crate) fn call<'a>(q: &'a Query<'a>, call: &'a Call, grid: Grid) -> Result<Output<'a>, QueryError> {
+    let args = Args { call };
+    if call.func.return_type == ValueType::Scalar {
+        return Ok(Output::Scalar(scalar(q, &args, grid)?));
+    }
+    Ok(Output::Series(match call.func.name {
+        "vector" => {
+            let mut once = Some(args.scalar(q, 0, grid)?);
+            stream(move || {
+                Ok(once.take().map(|floats| Column { floats, ..Column::new(crate::identity::Identity::owned(Default::default()), 0) }))
+            })
+        }
+        "absent" => absent::absent(q, &args, grid)?,
+        "absent_over_time" => absent::absent_over_time(q, &args, grid)?,
+        "label_replace" => label::replace(q, &args, grid)?,
+        "label_join" => label::join(q, &args, grid)?,
+        "sort" | "sort_desc" => sort::by_value(q, &args, grid)?,
+        "sort_by_label" | "sort_by_label_desc" => sort::by_label(q, &args, grid)?,
+        "timestamp" | "start_timestamp" => simple::timestamp(q, &args, grid)?,
+        "info" => info::info(q, &args, grid)?,
+        "histogram_quantile" | "histogram_fraction" | "histogram_quantiles" => histogram_classic::eval(q, &args, grid)?,
+        "histogram_avg" | "histogram_count" | "histogram_sum" | "histogram_stddev" | "histogram_stdvar" => {
+            histogram::eval(q, &args, grid)?
+        }
+        name if call.func.arg_types.contains(&ValueType::Matrix) => range_function(q, &args, grid, name)?,
+        _ => simple::eval(q, &args, grid)?,
+    }))
+}
+
+fn scalar<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<Vec<f64>, QueryError> {
+    let constant = |v: f64| Ok(vec![v; grid.n]);
+    let durations = q.durations();
+    match args.call.func.name {
+        "time" => Ok(grid.times().map(|t| t as f64 / 1000.0).collect()),
+        "pi" => constant(std::f64::consts::PI),
+        "start" => constant(q.top.start_ms as f64 / 1000.0),
+        "end" => constant(q.top_end_ms as f64 / 1000.0),
+        "step" => constant(durations.step_ms as f64 / 1000.0),
+        "range" => constant(durations.range_ms as f64 / 1000.0),
+        "min_of" | "max_of" => {
+            let (l, r) = (args.scalar(q, 0, grid)?, args.scalar(q, 1, grid)?);
+            let pick = |(l, r): (f64, f64)| match args.call.func.name {
+                _ if l.is_nan() || r.is_nan() => f64::NAN,
+                "min_of" => l.min(r),
+                _ => l.max(r),
+            };
+            Ok(l.into_iter().zip(r).map(pick).collect())
+        }
+        "scalar" => {
+            let mut input = args.vector(q, 0, grid)?;
+            let mut out = vec![f64::NAN; grid.n];
+            let mut found = vec![0u8; grid.n];
+            while let Some(c) = input.next()? {
+                for ((v, out), found) in c.floats.iter().zip(&mut out).zip(&mut found) {
+                    if crate::column::is_present(*v) {
+                        *out = if *found == 0 { *v } else { f64::NAN };
+                        *found = 1;
+                    }
+                }
+            }
+            Ok(out)
+        }
+        name => Err(unsupported(name)),
+    }
+}
+
+pub(crate) fn unsupported(name: &str) -> QueryError {
+    QueryError::Unsupported(format!("function {name}() is not supported"))
+}
+
+/// Applies a kernel to every window of every series of the range vector argument.
+fn range_function<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid, name: &'static str) -> Result<Stream<'a>, QueryError> {
+    let at = args.call.func.arg_types.iter().position(|t| *t == ValueType::Matrix).unwrap_or(0);
+    let argument = args.expr(at)?;
+    let mut vector = RangeVector::open(q, argument, grid)?;
+    let mut kernel: Box<dyn Kernel + 'a> = if vector.extension.is_some() {
+        extended::kernel(q, name, &vector)?
+    } else {
+        match rate::kernel(q, args, name, &vector) {
+            Some(k) => k,
+            None => over_time::kernel(q, args, grid, name, &vector)?,
+        }
+    };
+    let keeps_name = matches!(name, "last_over_time" | "first_over_time");
+    let distinct = keeps_name || q.semantics.delayed_name_removal || one_name(argument);
+    let counter = matches!(name, "rate" | "increase");
+    let out = stream(move || {
+        while let Some(series) = vector.next()? {
+            let mut c = Column { id: series.id, drop_name: series.drop_name, floats: q.empty_floats(grid.n), histograms: Vec::new() };
+            kernel.series(&vector.points);
+            let mut any = false;
+            let (floats, histograms) = (&mut c.floats, &mut c.histograms);
+            let mut put = |step: usize, p: Option<Point>| {
+                any |= p.is_some();
+                match p {
+                    Some(Point::Float(v)) => floats[step] = v,
+                    Some(Point::Histogram(h)) => histograms.push((step as u32, h)),
+                    None => {}
+                }
+            };
+            if vector.extension.is_some() {
+                extended::windows(&vector, &c.id, |w| {
+                    put(w.step, kernel.window(w)?);
+                    Ok(())
+                })?;
+            } else {
+                vector.windows(&c.id, |w| {
+                    put(w.step, kernel.window(w)?);
+                    Ok(())
+                })?;
+            }
+            if !any {
+                continue;
+            }
+            if counter && c.floats.iter().any(|v| crate::column::is_present(*v)) {
+                rate::check_counter_name(q, &c.id, vector.span);
+            }
+            if !keeps_name {
+                q.drop_name(&mut c);
+            }
+            return Ok(Some(c));
+        }
+        Ok(None)
+    });
+    Ok(if distinct { out } else { always_unique(q, out, Duplicates::Refuse) })
+}

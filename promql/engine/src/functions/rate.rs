@@ -1,0 +1,272 @@
+//! `rate`, `increase`, `delta` with extrapolation to the window's edges, and `irate`, `idelta`.
+use std::sync::Arc;
+
+use ferula_model::labels::METRIC_NAME;
+use ferula_model::{CounterResetHint, FloatHistogram};
+use ferula_promql_parser::Span;
+
+use super::{Args, Kernel};
+use crate::column::Point;
+use crate::error::QueryError;
+use crate::eval::range::{Points, RangeVector, Window};
+use crate::identity::{Identity, TYPE_LABEL};
+use crate::query::Query;
+
+pub(super) fn kernel<'a>(
+    q: &'a Query<'a>,
+    _args: &Args<'a>,
+    name: &'static str,
+    v: &RangeVector<'a>,
+) -> Option<Box<dyn Kernel + 'a>> {
+    let span = v.span;
+    Some(match name {
+        "rate" | "increase" | "delta" => Box::new(Extrapolated {
+            q,
+            span,
+            counter: name != "delta",
+            per_second: (name == "rate").then_some(v.range_ms as f64 / 1000.0),
+            resets: Vec::new(),
+            next_reset: 0,
+        }),
+        "irate" | "idelta" => {
+            let rate = name == "irate";
+            Box::new(move |w: &Window<'_>| Ok(instant(q, span, rate, w)))
+        }
+        _ => return None,
+    })
+}
+
+/// A counter should be named as one.
+pub(super) fn check_counter_name(q: &Query<'_>, id: &Identity, span: Span) {
+    let name = id.get(METRIC_NAME);
+    if name.is_empty() {
+        return;
+    }
+    let kind = if q.semantics.type_and_unit_labels { id.raw(TYPE_LABEL) } else { "" };
+    if !kind.is_empty() {
+        if !matches!(kind, "counter" | "histogram") {
+            q.notes.possible_non_counter_label(name, kind, span);
+        }
+    } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|s| name.ends_with(s)) {
+        q.notes.possible_non_counter(name, span);
+    }
+}
+
+struct Extrapolated<'a> {
+    q: &'a Query<'a>,
+    span: Span,
+    counter: bool,
+    /// The range in seconds, for a rate.
+    per_second: Option<f64>,
+    /// Positions of all floats smaller than the one before, found once per series instead of once per window.
+    resets: Vec<usize>,
+    /// The first of them that the current window may see.
+    next_reset: usize,
+}
+
+impl Kernel for Extrapolated<'_> {
+    fn series(&mut self, p: &Points) {
+        self.resets.clear();
+        self.next_reset = 0;
+        if self.counter {
+            let falls = p.floats.windows(2).enumerate().filter(|(_, w)| w[1] < w[0]);
+            self.resets.extend(falls.map(|(i, _)| i + 1));
+        }
+    }
+
+    #[inline]
+    fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
+        if !w.float_ms.is_empty() && !w.histogram_ms.is_empty() {
+            self.q.notes.mixed_floats_histograms(w.id.get(METRIC_NAME), self.span);
+            return Ok(None);
+        }
+        if w.histogram_ms.len() > 1 {
+            let Some(mut h) = histogram_increase(self.q, w, self.counter, self.span) else { return Ok(None) };
+            let first = w.histograms.first().map_or(-1.0, |h| h.count);
+            let zero = (h.count > 0.0 && first >= 0.0).then(|| first / h.count);
+            h.mul(factor(w.histogram_ms, w, self.counter, zero) / self.per_second.unwrap_or(1.0));
+            return Ok(Some(Point::Histogram(Arc::new(h))));
+        }
+        let (Some(first), Some(last)) = (w.floats.first(), w.floats.last()) else { return Ok(None) };
+        if w.floats.len() < 2 {
+            return Ok(None);
+        }
+        let mut increase = last - first;
+        while self.resets.get(self.next_reset).is_some_and(|r| *r <= w.float_offset) {
+            self.next_reset += 1;
+        }
+        let end = w.float_offset + w.floats.len();
+        for r in self.resets[self.next_reset..].iter().take_while(|r| **r < end) {
+            increase += w.floats[r - w.float_offset - 1];
+        }
+        let zero = (increase > 0.0 && *first >= 0.0).then(|| first / increase);
+        let mut f = factor(w.float_ms, w, self.counter, zero);
+        if let Some(seconds) = self.per_second {
+            f /= seconds;
+        }
+        Ok(Some(Point::Float(increase * f)))
+    }
+}
+
+/// How much longer than the samples the window is, up to the edges where samples stop short of them by at most 1.1
+/// average intervals, else by half an interval; a counter is not extrapolated below zero. `zero` is the first value
+/// over the increase: how many sampled intervals ago the counter would have been zero.
+#[inline]
+fn factor(times: &[i64], w: &Window<'_>, counter: bool, zero: Option<f64>) -> f64 {
+    let (first, last) = (times[0], times[times.len() - 1]);
+    let mut to_start = (first - w.start_ms) as f64 / 1000.0;
+    let mut to_end = (w.end_ms - last) as f64 / 1000.0;
+    let sampled = (last - first) as f64 / 1000.0;
+    let average = sampled / (times.len() - 1) as f64;
+    let threshold = average * 1.1;
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if counter && let Some(zero) = zero {
+        let to_zero = sampled * zero;
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    (sampled + to_start + to_end) / sampled
+}
+
+/// The difference of the last and the first histogram, plus what counter resets between hid. `None` with an
+/// annotation where they do not combine.
+pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, span: Span) -> Option<FloatHistogram> {
+    let name = || w.id.get(METRIC_NAME);
+    let all = w.histograms;
+    let (first, last) = (all.first()?, all.last()?);
+    let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    if counter && (is_gauge(first) || is_gauge(last)) {
+        q.notes.not_a_counter(name(), span);
+    }
+    // After a reset right behind the first sample its layout does not matter: it counts as empty.
+    let nothing;
+    let mut previous: &FloatHistogram = first;
+    if counter && let Some(second) = all.get(1) && second.detect_reset(first) {
+        nothing = FloatHistogram {
+            schema: second.schema,
+            custom_values: second.custom_values.clone(),
+            ..FloatHistogram::default()
+        };
+        previous = &nothing;
+    }
+    if !last.is_compatible(previous) {
+        q.notes.mixed_schemas(name(), span);
+        return None;
+    }
+    let mut schema = previous.schema.min(last.schema);
+    if counter {
+        for h in all.get(1..all.len() - 1)? {
+            if is_gauge(h) {
+                q.notes.not_a_counter(name(), span);
+            }
+            if !h.is_compatible(previous) {
+                q.notes.mixed_schemas(name(), span);
+                return None;
+            }
+            schema = schema.min(h.schema);
+        }
+    }
+    let mut increase = last.copy_to_schema(schema);
+    let mut combine = |other: &FloatHistogram, subtract: bool| {
+        // Conflicting reset hints are looked at here explicitly, so they are no news.
+        let merged = if subtract { increase.sub(other) } else { increase.add(other) };
+        match merged {
+            Ok(m) => {
+                if m.bounds_reconciled {
+                    q.notes.bounds_reconciled(if subtract { "subtraction" } else { "addition" }, span);
+                }
+                Some(())
+            }
+            Err(_) => {
+                q.notes.mixed_schemas(name(), span);
+                None
+            }
+        }
+    };
+    combine(previous, true)?;
+    if counter {
+        for h in all.get(1..)? {
+            if h.detect_reset(previous) {
+                combine(previous, false)?;
+            }
+            previous = h;
+        }
+    } else if !is_gauge(first) || !is_gauge(last) {
+        q.notes.not_a_gauge(name(), span);
+    }
+    increase.counter_reset_hint = CounterResetHint::Gauge;
+    increase.compact(0);
+    Some(increase)
+}
+
+/// The last two samples, whatever their kinds.
+fn last_two<'w>(w: &Window<'w>) -> Option<[(i64, Result<f64, &'w Arc<FloatHistogram>>); 2]> {
+    let (mut f, mut h) = (w.floats.len(), w.histograms.len());
+    let mut newest = || {
+        let (tf, th) = (f.checked_sub(1).map(|i| w.float_ms[i]), h.checked_sub(1).map(|i| w.histogram_ms[i]));
+        match (tf, th) {
+            (Some(t), other) if other.is_none_or(|o| t > o) => {
+                f -= 1;
+                Some((t, Ok(w.floats[f])))
+            }
+            (_, Some(t)) => {
+                h -= 1;
+                Some((t, Err(&w.histograms[h])))
+            }
+            _ => None,
+        }
+    };
+    let second = newest()?;
+    Some([newest()?, second])
+}
+
+fn instant(q: &Query<'_>, span: Span, rate: bool, w: &Window<'_>) -> Option<Point> {
+    let [(t1, a), (t2, b)] = last_two(w)?;
+    let seconds = (t2 - t1) as f64 / 1000.0;
+    let name = || w.id.get(METRIC_NAME);
+    match (a, b) {
+        (Ok(a), Ok(b)) => {
+            let difference = if rate && b < a { b } else { b - a };
+            Some(Point::Float(if rate { difference / seconds } else { difference }))
+        }
+        (Err(a), Err(b)) => {
+            let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+            if rate && (is_gauge(a) || is_gauge(b)) {
+                q.notes.not_a_counter(name(), span);
+            }
+            if !rate && (!is_gauge(a) || !is_gauge(b)) {
+                q.notes.not_a_gauge(name(), span);
+            }
+            let mut h = FloatHistogram::clone(b);
+            if !rate || !b.detect_reset(a) {
+                match h.sub(a) {
+                    Ok(m) => {
+                        if m.bounds_reconciled {
+                            q.notes.bounds_reconciled("subtraction", span);
+                        }
+                    }
+                    Err(_) => {
+                        q.notes.mixed_schemas(name(), span);
+                        return None;
+                    }
+                }
+            }
+            h.counter_reset_hint = CounterResetHint::Gauge;
+            h.compact(0);
+            if rate {
+                h.div(seconds);
+            }
+            Some(Point::Histogram(Arc::new(h)))
+        }
+        _ => {
+            q.notes.mixed_floats_histograms(name(), span);
+            None
+        }
+    }
+}

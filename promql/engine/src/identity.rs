@@ -1,0 +1,112 @@
+//! Who a series is while it flows through the operators: a view of its labels, perhaps with the metric's name hidden.
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use ferula_model::labels::METRIC_NAME;
+use ferula_model::{LabelView, Labels, LabelsBuilder};
+
+pub(crate) const TYPE_LABEL: &str = "__type__";
+pub(crate) const UNIT_LABEL: &str = "__unit__";
+
+/// Which labels name the metric rather than the target: they go when a value is no longer that metric's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    #[default]
+    Nothing,
+    /// `__name__`
+    Name,
+    /// `__name__`, `__type__` and `__unit__`
+    NameTypeUnit,
+}
+
+impl Hidden {
+    pub fn hides(self, name: &str) -> bool {
+        match self {
+            Hidden::Nothing => false,
+            Hidden::Name => name == METRIC_NAME,
+            Hidden::NameTypeUnit => matches!(name, METRIC_NAME | TYPE_LABEL | UNIT_LABEL),
+        }
+    }
+}
+
+/// Labels as storage gave them, with what is hidden. Cloning is one reference count.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    view: Arc<dyn LabelView>,
+    hidden: Hidden,
+}
+
+impl Identity {
+    pub fn new(view: Arc<dyn LabelView>) -> Identity {
+        Identity { view, hidden: Hidden::Nothing }
+    }
+    pub fn owned(labels: Labels) -> Identity {
+        Identity { view: Arc::new(labels), hidden: Hidden::Nothing }
+    }
+    pub fn hide(&mut self, hidden: Hidden) {
+        if self.hidden != Hidden::NameTypeUnit {
+            self.hidden = hidden;
+        }
+    }
+    pub fn get(&self, name: &str) -> &str {
+        if self.hidden.hides(name) {
+            return "";
+        }
+        self.view.get(name).unwrap_or("")
+    }
+    /// The metric's name even where it is hidden, for texts.
+    pub fn metric_name(&self) -> &str {
+        self.view.get(METRIC_NAME).unwrap_or("")
+    }
+    /// A label's value even where it is hidden, for texts.
+    pub fn raw(&self, name: &str) -> &str {
+        self.view.get(name).unwrap_or("")
+    }
+    pub fn each(&self, f: &mut dyn FnMut(&str, &str)) {
+        let hidden = self.hidden;
+        self.view.each(&mut |n, v| {
+            if !hidden.hides(n) {
+                f(n, v);
+            }
+        });
+    }
+    pub fn to_labels(&self) -> Labels {
+        if self.hidden == Hidden::Nothing {
+            return self.view.to_labels();
+        }
+        self.builder().labels()
+    }
+    pub fn builder(&self) -> LabelsBuilder {
+        let mut b = LabelsBuilder::from_view(&*self.view);
+        b.retain(|n, _| !self.hidden.hides(n));
+        b
+    }
+    /// Bytes that are equal exactly when the chosen labels are.
+    pub fn key_into(&self, key: &mut Vec<u8>, keep: impl Fn(&str) -> bool) {
+        key.clear();
+        self.each(&mut |n, v| {
+            if keep(n) {
+                push_pair(key, n, v);
+            }
+        });
+    }
+    /// The interned ids of the visible labels, if the store has them and nothing is hidden behind them.
+    pub fn interned(&self) -> Option<(u64, &[(u32, u32)])> {
+        self.view.interned()
+    }
+    pub fn compare(&self, other: &Identity) -> Ordering {
+        if self.hidden == Hidden::Nothing && other.hidden == Hidden::Nothing {
+            ferula_model::labels::compare(&*self.view, &*other.view)
+        } else {
+            self.to_labels().cmp(&other.to_labels())
+        }
+    }
+}
+
+/// Appends a pair unambiguously: 0xff occurs in no UTF-8 text.
+pub(crate) fn push_pair(key: &mut Vec<u8>, name: &str, value: &str) {
+    key.extend_from_slice(name.as_bytes());
+    key.push(0xff);
+    key.extend_from_slice(value.as_bytes());
+    key.push(0xff);
+}

@@ -1,0 +1,215 @@
+//! What all parts of one running query share.
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use ferula_model::Charge;
+use ferula_promql_parser::{At, DurationContext};
+use ferula_storage::{Querier, QueryContext};
+
+use crate::column::{ABSENT, Column, SeriesStream};
+use crate::error::QueryError;
+use crate::grid::Grid;
+use crate::identity::Hidden;
+use crate::notes::Notes;
+
+/// Semantics that flags decide, fixed for one query.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Semantics {
+    pub lookback_ms: i64,
+    pub delayed_name_removal: bool,
+    pub type_and_unit_labels: bool,
+    pub start_timestamps: bool,
+    /// The step of subqueries that give none.
+    pub subquery_step_ms: i64,
+    pub samples_max: u64,
+}
+
+pub(crate) struct Query<'q> {
+    pub ctx: &'q QueryContext,
+    pub querier: Box<dyn Querier>,
+    pub semantics: Semantics,
+    /// The outermost grid: what `@ start()`, `end()`, `step()` and `range()` refer to.
+    pub top: Grid,
+    pub top_end_ms: i64,
+    /// 0 for an instant query.
+    pub top_step_ms: i64,
+    /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
+    pub stats_only: Vec<u32>,
+    pub notes: Notes,
+    pub samples: Samples,
+    ticks: AtomicU32,
+    memory: Mutex<Charge>,
+}
+
+/// Samples held now, at most, and read in all.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    current: AtomicU64,
+    peak: AtomicU64,
+    read: AtomicU64,
+    per_step: Option<Vec<AtomicU64>>,
+}
+
+impl Samples {
+    pub fn new(per_step: Option<usize>) -> Samples {
+        Samples { per_step: per_step.map(|n| (0..n).map(|_| AtomicU64::new(0)).collect()), ..Default::default() }
+    }
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+    pub fn add_read(&self, n: u64) {
+        self.read.fetch_add(n, Ordering::Relaxed);
+    }
+    pub fn add_read_at(&self, step: usize, n: u64) {
+        if let Some(slot) = self.per_step.as_ref().and_then(|p| p.get(step)) {
+            slot.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+    pub fn wants_steps(&self) -> bool {
+        self.per_step.is_some()
+    }
+    pub fn steps(&self) -> Vec<u64> {
+        self.per_step.iter().flatten().map(|n| n.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl<'q> Query<'q> {
+    pub fn new(
+        ctx: &'q QueryContext,
+        querier: Box<dyn Querier>,
+        semantics: Semantics,
+        top: Grid,
+        top_end_ms: i64,
+        top_step_ms: i64,
+        per_step: bool,
+    ) -> Result<Query<'q>, QueryError> {
+        Ok(Query {
+            ctx,
+            querier,
+            semantics,
+            top,
+            top_end_ms,
+            top_step_ms,
+            stats_only: Vec::new(),
+            notes: Notes::default(),
+            samples: Samples::new(per_step.then_some(top.n)),
+            ticks: AtomicU32::new(0),
+            memory: Mutex::new(ctx.budget.charge(0)?),
+        })
+    }
+
+    pub fn durations(&self) -> DurationContext {
+        let range_ms = if self.top_step_ms == 0 { 0 } else { self.top_end_ms - self.top.start_ms };
+        DurationContext { step_ms: self.top_step_ms, range_ms }
+    }
+
+    pub fn resolve_at(&self, at: At) -> i64 {
+        match at {
+            At::Timestamp(t) => t,
+            At::Start => self.top.start_ms,
+            At::End => self.top_end_ms,
+        }
+    }
+
+    /// Labels a computed value loses.
+    pub fn name_labels(&self) -> Hidden {
+        if self.semantics.type_and_unit_labels { Hidden::NameTypeUnit } else { Hidden::Name }
+    }
+
+    /// The value of `c` is no longer its metric's: its name goes, now or when the query ends.
+    pub fn drop_name(&self, c: &mut Column) {
+        if self.semantics.delayed_name_removal {
+            c.drop_name = true;
+        } else {
+            c.id.hide(self.name_labels());
+        }
+    }
+
+    /// To be called for every series, or every 1,024 samples of anything: looks at deadline and cancellation now and then.
+    pub fn tick(&self, work: u32) -> Result<(), QueryError> {
+        let before = self.ticks.fetch_add(work, Ordering::Relaxed);
+        if (before >> 10) != (before.wrapping_add(work) >> 10) {
+            self.ctx.check()?;
+        }
+        Ok(())
+    }
+
+    /// Refuses grids that alone would exceed the limits, before anything as long as them is allocated.
+    pub fn admit(&self, grid: Grid) -> Result<(), QueryError> {
+        if grid.n as u64 > self.semantics.samples_max {
+            return Err(QueryError::TooManySamples);
+        }
+        Ok(())
+    }
+
+    /// A column of absent values, charged to the budget until the query ends.
+    pub fn empty_floats(&self, n: usize) -> Vec<f64> {
+        vec![ABSENT; n]
+    }
+
+    /// Counts samples as held; an error when there are too many.
+    pub fn hold(&self, n: u64) -> Result<(), QueryError> {
+        let now = self.samples.current.fetch_add(n, Ordering::Relaxed) + n;
+        self.samples.peak.fetch_max(now, Ordering::Relaxed);
+        if now > self.semantics.samples_max {
+            return Err(QueryError::TooManySamples);
+        }
+        Ok(())
+    }
+    pub fn release(&self, n: u64) {
+        self.samples.current.fetch_sub(n, Ordering::Relaxed);
+    }
+    /// What is held for a moment on top of the rest: a window of samples.
+    pub fn hold_briefly(&self, n: u64) -> Result<(), QueryError> {
+        self.hold(n)?;
+        self.release(n);
+        Ok(())
+    }
+
+    /// Takes memory from the query's budget; given back when the query ends.
+    pub fn charge(&self, bytes: u64) -> Result<(), QueryError> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)?;
+        Ok(())
+    }
+
+    /// Reads a stream to its end. What it holds counts against the limits until [`Columns`] is dropped.
+    pub fn collect<'a>(&'a self, mut input: impl SeriesStream) -> Result<Columns<'a, 'q>, QueryError> {
+        let mut out = Columns { query: self, columns: Vec::new(), held: 0 };
+        let mut uncharged = 0u64;
+        while let Some(c) = input.next()? {
+            let n = c.samples();
+            self.hold(n)?;
+            out.held += n;
+            uncharged += 8 * c.floats.capacity() as u64 + 128 + 400 * c.histograms.len() as u64;
+            if uncharged > 64 << 10 {
+                self.charge(std::mem::take(&mut uncharged))?;
+            }
+            self.tick(1)?;
+            out.columns.push(c);
+        }
+        Ok(out)
+    }
+}
+
+impl SeriesStream for crate::column::Stream<'_> {
+    fn next(&mut self) -> Result<Option<Column>, QueryError> {
+        (**self).next()
+    }
+}
+
+/// Series held in memory.
+pub(crate) struct Columns<'a, 'q> {
+    query: &'a Query<'q>,
+    pub columns: Vec<Column>,
+    held: u64,
+}
+
+impl Drop for Columns<'_, '_> {
+    fn drop(&mut self) {
+        self.query.release(self.held);
+    }
+}
