@@ -74,9 +74,10 @@ impl Ask {
         };
         let lookback_ms = match params.get("lookback_delta") {
             "" => None,
-            text => Some(time::parse_duration_ms(text).map_err(|e| {
-                ApiError::bad_data(format_args!("error parsing lookback delta duration: {e}"))
-            })?),
+            text => Some(
+                time::parse_duration_ms(text)
+                    .map_err(|e| ApiError::bad_data(format_args!("error parsing lookback delta duration: {e}")))?,
+            ),
         };
         Ok(Ask {
             text: params.get("query").to_owned(),
@@ -116,8 +117,7 @@ impl Ask {
         let began = Instant::now();
         let expr = parser::parse_expr_with(&self.text, &components.parse_options)
             .map_err(|e| ApiError::parameter("query", e))?;
-        let options =
-            QueryOptions { text: Some(&self.text), lookback_ms: self.lookback_ms, per_step_stats: per_step };
+        let options = QueryOptions { text: Some(&self.text), lookback_ms: self.lookback_ms, per_step_stats: per_step };
         let (engine, storage) = (&components.engine, components.storage.as_ref());
         let prepared = began.elapsed();
         let evaluation = match self.kind {

@@ -1,7 +1,7 @@
 //! A query's result as the API's `data`, in pieces of some 64 KiB.
 use std::time::Duration;
 
-use ferula_model::{FloatHistogram, LabelView};
+use ferula_model::FloatHistogram;
 use ferula_promql_engine::{SampleStats, SampleValue, SeriesPoints, Value};
 
 use super::json::Json;
@@ -208,9 +208,7 @@ pub(super) fn size_bytes(value: &Value) -> u64 {
         Value::Vector(samples) => samples.iter().map(|s| 64 + s.labels.size_bytes() as u64).sum(),
         Value::Matrix(series) => series
             .iter()
-            .map(|s| {
-                96 + s.labels.size_bytes() as u64 + 16 * s.floats.len() as u64 + 400 * s.histograms.len() as u64
-            })
+            .map(|s| 96 + s.labels.size_bytes() as u64 + 16 * s.floats.len() as u64 + 400 * s.histograms.len() as u64)
             .sum(),
     }
 }
