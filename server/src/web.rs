@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ferula_exposition::write::Format;
 use tokio::sync::oneshot;
@@ -36,7 +36,9 @@ pub fn router(app: &Arc<App>) -> Router {
         routes
     } else {
         let to_prefix = format!("{prefix}/");
-        Router::new().nest(prefix, routes).route("/", get(move || async move { Redirect::temporary(&to_prefix) }))
+        Router::new()
+            .nest(prefix, routes)
+            .route("/", get(move || async move { (StatusCode::FOUND, [(header::LOCATION, to_prefix)]) }))
     };
     routes
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
