@@ -28,7 +28,7 @@ use crate::app::{App, Components, NotReady};
 use crate::query_pool::PoolError;
 use answer::{Answer, ApiError, ApiResult, ErrorKind};
 
-pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
+pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
@@ -47,7 +47,6 @@ pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/status/walreplay", get(status::wal_replay))
         .route("/notifications", get(status::notifications))
         .route("/write", post(remote_write))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), cors))
 }
 
 /// Parameters of an API request; a form that cannot be read is `bad_data`.
@@ -142,7 +141,11 @@ async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response
 }
 
 /// Says to browsers which origins may read answers; answers their preflight requests itself.
-async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if !path.strip_prefix(app.options.route_prefix.as_str()).is_some_and(|p| p.starts_with("/api/")) {
+        return next.run(request).await;
+    }
     let origin = request.headers().get(header::ORIGIN).cloned();
     let is_preflight = request.method() == Method::OPTIONS;
     let mut response = if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
