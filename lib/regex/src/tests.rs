@@ -68,6 +68,8 @@ fn reads_as_go() {
         (r"[^\x{0}-\x{10FFFF}]|a", "a", ""),
         (r"[\x{D7FF}-\x{E000}]", "\u{e000}", "a"),
         (r"#\ a", "# a", "a"),
+        (r"a(?i)*B", "aab", "Ab"),
+        (r"ab*(?i)?", "abb", "AB"),
         (r"\-\!\/\%\#", "-!/%#", ""),
     ] {
         let re = whole(pattern);
@@ -112,7 +114,7 @@ fn refuses_as_go() {
         (r"(?R)", "invalid or unsupported Perl syntax: `(?R`"),
         (r"(?-u:a)", "invalid or unsupported Perl syntax: `(?-u`"),
         (r"(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
-        (r"(?<=a)", "invalid or unsupported Perl syntax: `(?<=`"),
+        (r"(?<=a)", "invalid named capture: `(?<=a)`"),
         (r"(?i-)a", "invalid or unsupported Perl syntax: `(?i-)`"),
         (r"[[:alpha:]", "missing closing ]: `[[:alpha:]`"),
     ] {
