@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 mod class;
 mod expand;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod literals;
 mod names;
 mod translate;
