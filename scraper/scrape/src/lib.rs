@@ -1,1 +1,2 @@
 //! Pulls targets, parses, appends.
+pub mod config;
