@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use ferula_instrument::{CounterVec, Histogram, HistogramVec, Registry};
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 
 pub(crate) struct HttpMetrics {
     requests: CounterVec,

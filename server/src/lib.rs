@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 pub mod api;
 pub mod app;
+pub mod config;
 mod http_metrics;
 pub mod info;
 pub mod ingest;
 pub mod notifier;
+mod query_metrics;
 pub mod query_pool;
 pub mod web;

@@ -301,6 +301,16 @@ fn what_loops_or_nests_is_bounded() {
         }
         let nested = format!("{}x{}", "{{if 1}}".repeat(48), "{{end}}".repeat(48));
         assert_eq!(run(&nested).unwrap(), "x");
+        let mut t = Templates::new(functions());
+        t.parse("t", &nested).unwrap();
+        assert_eq!(t.execute_html("t", &data()).unwrap(), "x");
+        for i in 0..40 {
+            let inner = format!("{}{{{{template \"n{}\"}}}}{}", "{{if 1}}".repeat(5), i + 1, "{{end}}".repeat(5));
+            t.parse(&format!("n{i}"), &inner).unwrap();
+        }
+        assert!(
+            t.execute_html("n0", &data()).unwrap_err().to_string().ends_with("nested too deeply (more than 60 levels)")
+        );
         let parens = format!("{{{{ {}1{} }}}}", "(".repeat(16), ")".repeat(16));
         assert_eq!(run(&parens).unwrap(), "1");
         let many = format!("{{{{if .No}}}}{}{{{{end}}}}", "{{else if .No}}".repeat(5_000));

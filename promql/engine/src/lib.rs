@@ -9,6 +9,7 @@ mod identity;
 pub mod math;
 mod notes;
 mod query;
+pub mod test_language;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryOptions};

@@ -34,6 +34,8 @@ pub(crate) struct Query<'q> {
     pub top_end_ms: i64,
     /// 0 for an instant query.
     pub top_step_ms: i64,
+    /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
+    pub stats_only: Vec<u32>,
     pub notes: Notes,
     pub samples: Samples,
     ticks: AtomicU32,
@@ -92,6 +94,7 @@ impl<'q> Query<'q> {
             top,
             top_end_ms,
             top_step_ms,
+            stats_only: Vec::new(),
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),
             ticks: AtomicU32::new(0),

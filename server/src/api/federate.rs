@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use ferula_exposition::family::{Family, Metric, Text};
 use ferula_exposition::write::Format;
 use ferula_instrument::{Counter, Registry};
-use ferula_model::{LabelView as _, Labels, LabelsBuilder, Matcher, is_stale_nan, labels};
+use ferula_model::{Labels, LabelsBuilder, Matcher, is_stale_nan, labels};
 use ferula_net::listen::Params;
 use ferula_storage::{Column, QueryContext, Queryable, SampleBatch, SelectHints, StorageError};
 use http::{HeaderMap, StatusCode, header};

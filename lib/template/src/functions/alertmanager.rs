@@ -40,7 +40,7 @@ pub fn functions(clock: Arc<dyn Clock>) -> Functions {
         .add(
             "base64decode",
             Function::new(STR, |a| {
-                let bytes = STANDARD.decode(text_arg(a, 0)).map_err(|e| e.to_string())?;
+                let bytes = STANDARD.decode(text_arg(a, 0)).map_err(illegal_base64)?;
                 Ok(String::from_utf8_lossy(&bytes).into_owned().into())
             }),
         );
@@ -110,17 +110,24 @@ fn collections(f: &mut Functions) {
             "dict",
             Function::variadic(ANY, |a| {
                 if a.len() % 2 != 0 {
-                    return Err("dict expects an even number of arguments".into());
+                    return Err("dict requires an even number of arguments".into());
                 }
                 let mut entries = Vec::with_capacity(a.len() / 2);
                 for pair in a.chunks_exact(2) {
                     let (k, v) = (arg(pair, 0), arg(pair, 1));
-                    let key = k.as_str().ok_or_else(|| format!("dict keys must be strings, got {}", k.type_name()))?;
+                    let key = k.as_str().ok_or("dict keys must be strings")?;
                     entries.push((key.to_owned(), v.clone()));
                 }
                 Ok(Value::map(entries))
             }),
         );
+}
+
+fn illegal_base64(e: base64::DecodeError) -> String {
+    match e {
+        base64::DecodeError::InvalidByte(at, _) => format!("illegal base64 data at input byte {at}"),
+        _ => "illegal base64 data".into(),
+    }
 }
 
 fn zero_time() -> Value {

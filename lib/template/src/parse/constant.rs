@@ -108,7 +108,10 @@ pub(crate) fn number(text: &str) -> Result<Number, String> {
     let looks_integer = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_alphanumeric());
     if looks_integer && let Ok(wide) = i128::from_str_radix(digits, radix) {
         let wide = if negative { -wide } else { wide };
-        let int = i64::try_from(wide).ok();
+        let Ok(int) = i64::try_from(wide) else {
+            return Err(format!("integer overflow: {}", ferula_model::labels::quoted(text)));
+        };
+        let int = Some(int);
         return Ok(Number { text: Arc::from(text), int, float: Some(wide as f64), ideal_int: true });
     }
     let float = if radix == 16 { hex_float(digits) } else { decimal_float(&lower) }.ok_or_else(illegal)?;

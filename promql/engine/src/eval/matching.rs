@@ -1,7 +1,7 @@
 //! Vector matching: arithmetic and comparisons between two vectors.
 use ferula_model::labels::METRIC_NAME;
 use ferula_model::{Labels, LabelsBuilder};
-use ferula_promql_parser::{BinaryExpr, Cardinality, VectorMatching};
+use ferula_promql_parser::{BinaryExpr, BinaryOp, Cardinality, VectorMatching};
 use hashbrown::HashMap;
 
 use super::merge::SAME_LABELSET;
@@ -200,8 +200,13 @@ impl<'a> Match<'a> {
                 match points(self.q, self.b, l, r) {
                     kept if return_bool => {
                         // Types that do not combine give no result, not even with `bool`.
-                        let comparable = matches!((l, r), (Point::Float(_), Point::Float(_)))
-                            || matches!((l, r), (Point::Histogram(_), Point::Histogram(_)));
+                        let comparable = match (l, r) {
+                            (Point::Float(_), Point::Float(_)) => true,
+                            (Point::Histogram(_), Point::Histogram(_)) => {
+                                matches!(op, BinaryOp::Eql | BinaryOp::Neq)
+                            }
+                            _ => false,
+                        };
                         if kept.is_some() || comparable {
                             result.set(step, Point::Float(f64::from(u8::from(kept.is_some()))));
                         }

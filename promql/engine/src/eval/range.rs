@@ -6,6 +6,7 @@ use ferula_promql_parser::{Duration, DurationUse, Expr, RangeExtension, Span, Ve
 use ferula_storage::{Column as Batch, SampleBatch, Series, SeriesSet};
 
 use super::selector::{Reference, duration_error, next_series, reference, select};
+use super::Hinter;
 use crate::column::{Column, Stream, histogram_samples, is_present, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
@@ -37,13 +38,24 @@ impl Points {
         self.float_ms.is_empty() && self.histogram_ms.is_empty()
     }
 
-    fn read(&mut self, q: &Query<'_>, series: &mut Series, oldest: i64, newest: i64, batch: &mut SampleBatch) -> Result<(), QueryError> {
+    fn read(
+        &mut self,
+        q: &Query<'_>,
+        series: &mut Series,
+        oldest: i64,
+        newest: i64,
+        batch: &mut SampleBatch,
+        mut hinter: Option<Hinter>,
+    ) -> Result<(), QueryError> {
         self.clear();
         series.samples.skip_to(oldest);
         while series.samples.next_batch(batch)? {
             q.tick(1 + (batch.len() >> 10) as u32)?;
             let from = batch.t_ms.partition_point(|t| *t < oldest);
             let to = batch.t_ms.partition_point(|t| *t <= newest);
+            if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
+                all.iter_mut().for_each(|h| *h = hinter.hinted(h));
+            }
             let starts = batch.start_ms.get(from..to);
             match &batch.values {
                 Batch::Floats(v) => {
@@ -126,7 +138,7 @@ impl Window<'_> {
 }
 
 enum Source<'a> {
-    Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64 },
+    Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64, stats_only: bool },
     Subquery { stream: Stream<'a>, grid: Grid },
 }
 
@@ -166,7 +178,13 @@ impl<'a> RangeVector<'a> {
                 let set = select(q, v, oldest, newest, range_ms, grid.step_ms)?;
                 Ok(RangeVector {
                     q,
-                    source: Source::Stored { set, batch: SampleBatch::default(), oldest, newest },
+                    source: Source::Stored {
+                        set,
+                        batch: SampleBatch::default(),
+                        oldest,
+                        newest,
+                        stats_only: q.stats_only.contains(&v.span.start),
+                    },
                     points: Points::default(),
                     times,
                     range_ms,
@@ -212,9 +230,9 @@ impl<'a> RangeVector<'a> {
     pub fn next(&mut self) -> Result<Option<RangeSeries>, QueryError> {
         loop {
             let found = match &mut self.source {
-                Source::Stored { set, batch, oldest, newest } => {
+                Source::Stored { set, batch, oldest, newest, stats_only } => {
                     let Some(mut series) = next_series(self.q, set)? else { return Ok(None) };
-                    self.points.read(self.q, &mut series, *oldest, *newest, batch)?;
+                    self.points.read(self.q, &mut series, *oldest, *newest, batch, stats_only.then(Hinter::default))?;
                     RangeSeries { id: Identity::new(series.labels), drop_name: false }
                 }
                 Source::Subquery { stream, grid } => {
@@ -304,7 +322,7 @@ pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid
     let mut points = Points::default();
     Ok(stream(move || {
         while let Some(mut series) = next_series(q, &mut set)? {
-            points.read(q, &mut series, oldest, newest, &mut batch)?;
+            points.read(q, &mut series, oldest, newest, &mut batch, None)?;
             let mut c = Column::new(Identity::new(series.labels), times.n);
             for step in 0..times.n {
                 if let Some(p) = crate::functions::extended::interpolated(&points, times.at(step), lookback) {

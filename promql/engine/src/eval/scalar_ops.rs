@@ -6,7 +6,6 @@ use ferula_promql_parser::{BinaryExpr, BinaryOp, Expr};
 
 use super::merge::{Duplicates, unique};
 use crate::column::{Point, Stream, is_present, map};
-use crate::error::QueryError;
 use crate::query::Query;
 
 /// Arithmetic on floats; comparisons and set operators are not arithmetic.
@@ -162,8 +161,6 @@ pub(crate) fn vector_scalar<'a>(
                 // No comparison of a histogram with a float has a result, `bool` or not.
                 if let Some(p) = result {
                     c.set(step as usize, p);
-                } else if b.return_bool {
-                    c.set(step as usize, Point::Float(0.0));
                 }
             }
         }

@@ -5,6 +5,7 @@ use ferula_model::{FloatHistogram, is_stale_nan};
 use ferula_promql_parser::{DurationUse, RangeExtension, VectorSelector};
 use ferula_storage::{Column as Batch, SampleBatch, SelectHints, Series, SeriesSet};
 
+use super::Hinter;
 use crate::column::{Column, Stream, histogram_samples, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
@@ -109,8 +110,12 @@ pub(crate) fn instant_of<'a>(
         while let Some(mut series) = next_series(q, &mut set)? {
             series.samples.skip_to(oldest);
             let mut walk = Walk::new(q, times, lookback, take, Identity::new(series.labels));
+            let mut hinter = q.stats_only.contains(&v.span.start).then(Hinter::default);
             while walk.step < times.n && series.samples.next_batch(&mut batch)? {
                 q.tick(1 + (batch.len() >> 10) as u32)?;
+                if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
+                    all.iter_mut().for_each(|h| *h = hinter.hinted(h));
+                }
                 walk.feed(&batch);
             }
             if let Some(c) = walk.finish()? {

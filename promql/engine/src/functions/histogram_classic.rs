@@ -40,7 +40,7 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<
                 for p in phi.iter().filter(|p| !(0.0..=1.0).contains(*p)) {
                     q.notes.invalid_quantile(*p, span);
                 }
-                let text = phi.first().map_or_else(String::new, |p| ferula_model::number::format_open_metrics(*p));
+                let text = phi.first().map_or_else(String::new, |p| open_metrics(*p));
                 asks.push((text, Ask::Quantile { phi }));
             }
         }
@@ -54,6 +54,15 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<
         }
         Ok(ready.next())
     }))
+}
+
+/// A float as OpenMetrics writes it: whole numbers keep a fraction.
+fn open_metrics(v: f64) -> String {
+    let mut s = ferula_model::number::format_g(v);
+    if v.is_finite() && !s.contains(['.', 'e']) {
+        s.push_str(".0");
+    }
+    s
 }
 
 /// The series of one classic histogram, and the native one of the same labels.
@@ -96,7 +105,7 @@ fn answer<'a>(
         q.tick(1)?;
         if c.floats.iter().any(|v| is_present(*v)) {
             let le = c.id.get(BUCKET);
-            match ferula_model::number::parse_go_float(le) {
+            match ferula_model::number::parse_go_float(le).ok() {
                 Some(upper) => {
                     let f = family_of(c, false, &mut families);
                     families[f].buckets.push((upper, i));

@@ -75,6 +75,9 @@ pub(super) fn kernel<'a>(
         "stddev_over_time" => floats(q, span, 1, |w| variance(w.floats).sqrt()),
         "stdvar_over_time" => floats(q, span, 1, |w| variance(w.floats)),
         "mad_over_time" => floats(q, span, 1, |w| {
+            if w.floats.iter().any(|v| v.is_nan()) {
+                return f64::NAN;
+            }
             let mut v = w.floats.to_vec();
             let median = quantile(0.5, &mut v);
             v.iter_mut().for_each(|x| *x = (*x - median).abs());

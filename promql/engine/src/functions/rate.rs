@@ -42,8 +42,8 @@ pub(super) fn check_counter_name(q: &Query<'_>, id: &Identity, span: Span) {
     if name.is_empty() {
         return;
     }
-    if q.semantics.type_and_unit_labels {
-        let kind = id.raw(TYPE_LABEL);
+    let kind = if q.semantics.type_and_unit_labels { id.raw(TYPE_LABEL) } else { "" };
+    if !kind.is_empty() {
         if !matches!(kind, "counter" | "histogram") {
             q.notes.possible_non_counter_label(name, kind, span);
         }

@@ -1,0 +1,198 @@
+//! From a file, or a text that is built in, to a checked configuration and the files it names.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferula_yaml::Error;
+
+use super::{Config, Problem, glob, locate, remote};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    File(PathBuf),
+    /// Built in: a name for errors, the text, and the directory its relative paths start from.
+    Text {
+        name: String,
+        text: String,
+        directory: PathBuf,
+    },
+}
+
+impl Source {
+    fn name(&self) -> String {
+        match self {
+            Source::File(path) => path.display().to_string(),
+            Source::Text { name, .. } => name.clone(),
+        }
+    }
+    fn directory(&self) -> PathBuf {
+        match self {
+            Source::File(path) => path.parent().map(Path::to_path_buf).unwrap_or_default(),
+            Source::Text { directory, .. } => directory.clone(),
+        }
+    }
+    fn text(&self) -> Result<String, Error> {
+        match self {
+            Source::File(path) => read(path),
+            Source::Text { text, .. } => Ok(text.clone()),
+        }
+    }
+}
+
+/// Looks a variable up.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What reading depends on besides the files.
+#[derive(Clone)]
+pub struct LoadOptions {
+    /// Values of `$NAME` in external labels.
+    pub environment: Environment,
+    /// Agent mode forbids alerting, rules and remote read.
+    pub agent: bool,
+}
+
+impl Default for LoadOptions {
+    /// The process's environment.
+    fn default() -> Self {
+        LoadOptions { environment: Arc::new(|name| std::env::var(name).ok()), agent: false }
+    }
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// The effective configuration with secrets hidden, as `/api/v1/status/config` shows it.
+    pub yaml: String,
+    /// The files that `rule_files` names, in order.
+    pub rule_files: Vec<PathBuf>,
+    /// Said once in the log: what is configured and will not happen.
+    pub warnings: Vec<String>,
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| {
+        let why = match e.kind() {
+            std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+            _ => e.to_string(),
+        };
+        Error::invalid("", "", format!("open {name}: {why}"))
+    })?;
+    String::from_utf8(bytes).map_err(|_| Error::invalid(&name, "", "the file is not valid UTF-8"))
+}
+
+fn join(dir: &Path, path: &str) -> String {
+    if path.is_empty() || Path::new(path).is_absolute() {
+        return path.to_owned();
+    }
+    dir.join(path).to_string_lossy().into_owned()
+}
+
+/// Reads and checks everything. Nothing is half accepted: the first problem is the result, with file, line and field.
+pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Error> {
+    let (name, text, dir) = (source.name(), source.text()?, source.directory());
+    let mut config: Config = ferula_yaml::from_str(&name, &text)?;
+    let mut warnings = Vec::new();
+    config.global.complete();
+    config.global.expand(options.environment.as_ref(), &mut warnings);
+    let located = |p: Problem| locate::error(&name, &text, &p.path, p.message);
+    check(&config, options).map_err(located)?;
+    set_directory(&mut config, &dir);
+    let mut rule_files = Vec::new();
+    for pattern in &config.rule_files {
+        rule_files.extend(glob::files(Path::new(pattern)));
+    }
+    not_built_in(&config).map_err(located)?;
+    without_effect(&config, &mut warnings);
+    let yaml = ferula_yaml::to_string(&config)?;
+    Ok(Loaded { config, yaml, rule_files, warnings })
+}
+
+fn check(config: &Config, options: &LoadOptions) -> Result<(), Problem> {
+    config.global.validate()?;
+    for (i, pattern) in config.rule_files.iter().enumerate() {
+        if !glob::is_valid(pattern) {
+            let why = format!("invalid rule file path {}", ferula_model::labels::quoted(pattern));
+            return Err(Problem::new(format!("rule_files[{i}]"), why));
+        }
+    }
+    for (i, pattern) in config.scrape_config_files.iter().enumerate() {
+        if !glob::is_valid(pattern) {
+            let why = format!("invalid scrape config file path {}", ferula_model::labels::quoted(pattern));
+            return Err(Problem::new(format!("scrape_config_files[{i}]"), why));
+        }
+    }
+    config.alerting.validate()?;
+    remote::validate_writes(&config.remote_write)?;
+    remote::validate_reads(&config.remote_read)?;
+    config.storage.validate()?;
+    config.otlp.validate(config.global.is_legacy_naming())?;
+    if let Some(tracing) = &config.tracing {
+        tracing.validate()?;
+    }
+    if options.agent {
+        let forbidden = [
+            (!config.alerting.alertmanagers.is_empty(), "alerting", "alerting"),
+            (!config.alerting.alert_relabel_configs.is_empty(), "alerting", "alerting"),
+            (!config.rule_files.is_empty(), "rule_files", "rule_files"),
+            (!config.remote_read.is_empty(), "remote_read", "remote_read"),
+        ];
+        if let Some((_, path, what)) = forbidden.iter().find(|(set, _, _)| *set) {
+            return Err(Problem::new(*path, format!("field {what} is not allowed in agent mode")));
+        }
+    }
+    Ok(())
+}
+
+fn set_directory(config: &mut Config, dir: &Path) {
+    for list in [&mut config.rule_files, &mut config.scrape_config_files] {
+        for path in list {
+            *path = join(dir, path);
+        }
+    }
+    let global = &mut config.global;
+    for path in [&mut global.query_log_file, &mut global.scrape_failure_log_file] {
+        *path = join(dir, path);
+    }
+    config.alerting.set_directory(dir);
+    remote::set_directory(&mut config.remote_write, &mut config.remote_read, dir);
+    if let Some(tracing) = &mut config.tracing {
+        tracing.set_directory(dir);
+    }
+}
+
+/// What would lose data or alerts if it were silently left out is an error until it is built.
+fn not_built_in(config: &Config) -> Result<(), Problem> {
+    let missing = |path: String, what: &str| Err(Problem::new(path, format!("{what} is known, but not built in yet")));
+    if !config.remote_write.is_empty() {
+        return missing("remote_write[0]".to_owned(), "remote_write");
+    }
+    if !config.remote_read.is_empty() {
+        return missing("remote_read[0]".to_owned(), "remote_read");
+    }
+    for (i, am) in config.alerting.alertmanagers.iter().flatten().enumerate() {
+        let at = format!("alerting.alertmanagers[{i}]");
+        am.discovery().require_built().map_err(|e| Problem::new(&at, e.to_string()))?;
+        ferula_net::client::Client::new(&am.http_config()).map_err(|e| Problem::new(&at, e.to_string()))?;
+        if am.sigv4.is_some() {
+            return missing(format!("{at}.sigv4"), "sigv4");
+        }
+    }
+    Ok(())
+}
+
+fn without_effect(config: &Config, warnings: &mut Vec<String>) {
+    let global = &config.global;
+    for (set, what) in [
+        (config.tracing.is_some(), "tracing"),
+        (!global.query_log_file.is_empty(), "global.query_log_file"),
+        (!global.scrape_failure_log_file.is_empty(), "global.scrape_failure_log_file"),
+    ] {
+        if set {
+            warnings.push(format!("{what} is configured, but not built in yet: it has no effect"));
+        }
+    }
+}
