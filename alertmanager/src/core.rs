@@ -413,6 +413,17 @@ impl Core {
     pub fn receiver_of(&self, route: RouteIndex) -> Option<&Arc<str>> {
         self.tree.node(route).map(|n| &n.options.receiver)
     }
+    /// The routes that take an alert.
+    pub fn routes_of(&self, alert: &Alert) -> Arc<[RouteIndex]> {
+        match self.alerts.get(&alert.fingerprint) {
+            Some(known) => known.routes.clone(),
+            None => self.tree.matches(&alert.labels).into(),
+        }
+    }
+    /// The templates of a route's labels.
+    pub fn route_labels(&self, route: RouteIndex) -> BTreeMap<String, String> {
+        self.tree.node(route).map(|n| n.options.labels.clone()).unwrap_or_default()
+    }
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }

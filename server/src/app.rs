@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use axum::response::{IntoResponse, Response};
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock, Labels};
+use ferula_promql_engine::Engine;
 use ferula_promql_parser::ParseOptions;
 use ferula_regex::Regex;
 use ferula_storage::{QueryContext, Queryable};
@@ -17,6 +18,7 @@ use crate::api::federate::FederationMetrics;
 use crate::info::{BuildInfo, Flags};
 use crate::ingest::remote_write::RemoteWrite;
 use crate::notifier::Notifier;
+use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 
 /// What the HTTP surface is told at the start and keeps until the end.
@@ -64,6 +66,9 @@ pub struct CurrentConfig {
 /// What there is once the storage is open.
 pub struct Components {
     pub storage: Arc<dyn Queryable>,
+    pub engine: Arc<Engine>,
+    /// `--enable-feature=promql-per-step-stats`
+    pub per_step_stats: bool,
     pub remote_write: Option<Arc<RemoteWrite>>,
     pub notifier: Arc<Notifier>,
     pub parse_options: ParseOptions,
@@ -79,6 +84,7 @@ pub struct App {
     pub pool: QueryPool,
     pub commands: mpsc::UnboundedSender<Command>,
     pub(crate) config: ArcSwap<CurrentConfig>,
+    pub(crate) query_metrics: QueryMetrics,
     pub(crate) federation: FederationMetrics,
     pub(crate) components: OnceLock<Components>,
     pub(crate) is_stopping: AtomicBool,

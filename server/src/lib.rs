@@ -6,5 +6,6 @@ mod http_metrics;
 pub mod info;
 pub mod ingest;
 pub mod notifier;
+mod query_metrics;
 pub mod query_pool;
 pub mod web;

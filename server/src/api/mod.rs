@@ -7,6 +7,7 @@ mod exemplars;
 pub mod federate;
 pub mod json;
 mod query;
+mod result;
 mod series;
 mod status;
 pub mod time;
@@ -29,6 +30,8 @@ use answer::{Answer, ApiError, ApiResult, ErrorKind};
 
 pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
         .route("/query_exemplars", get(exemplars::query_exemplars).post(exemplars::query_exemplars))
         .route("/format_query", get(query::format).post(query::format))
         .route("/parse_query", get(query::parse).post(query::parse))

@@ -80,6 +80,11 @@ fn built(
     Ok(out)
 }
 
+/// Compiles rules of a checked configuration.
+pub(crate) fn relabel_rules(rules: &[Option<RelabelConfig>]) -> Result<Vec<ferula_model::relabel::Config>, String> {
+    built(rules, "", "empty or null relabeling rule").map_err(|p| p.message)
+}
+
 fn zero_duration(d: &Duration) -> bool {
     d.is_zero()
 }
