@@ -116,7 +116,7 @@ impl RuleManager {
             }
         }
         for (config, before) in fresh {
-            let key = group_key(&config);
+            let key = config.key();
             let (env, metrics) = (self.env.clone(), self.metrics.group(&key));
             let mut group = Group::new(env, settings.clone(), &templates, config.clone(), metrics, restores);
             if let Some(b) = before {
@@ -131,7 +131,7 @@ impl RuleManager {
         }
         for (_, gone) in old {
             gone.stop.stop(true);
-            self.metrics.remove(&group_key(&gone.config));
+            self.metrics.remove(&gone.config.key());
             running.retiring.push((gone.stop, gone.thread));
         }
         running.retiring.retain(|(_, thread)| !thread.is_finished());
@@ -141,13 +141,7 @@ impl RuleManager {
         running.groups = next;
     }
 
-    fn start(
-        &self,
-        group: Group,
-        config: Arc<GroupConfig>,
-        settings: Arc<Settings>,
-        restores: bool,
-    ) -> Option<Thread> {
+    fn start(&self, group: Group, config: Arc<GroupConfig>, settings: Arc<Settings>, restores: bool) -> Option<Thread> {
         let shared = group.shared();
         let stop = Arc::new(Stop::default());
         let (signal, permits) = (stop.clone(), self.permits.clone());
@@ -192,11 +186,6 @@ impl Drop for RuleManager {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// The name of a group in metrics and logs.
-pub(crate) fn group_key(config: &GroupConfig) -> String {
-    format!("{};{}", config.file, config.name)
 }
 
 /// The life of a group's thread; gives the group back for its state.
