@@ -9,7 +9,7 @@ mod vector;
 
 pub use ferula_exposition::family::{Family, Metric, MetricValue, Text};
 pub use histogram::{Histogram, exponential_buckets, linear_buckets};
-pub use process::register_process;
+pub use process::{page_bytes, register_process};
 pub use registry::Registry;
 pub use scalar::{Counter, Gauge};
 pub use summary::Summary;

@@ -22,6 +22,12 @@ struct Facts {
     boot_seconds: Option<f64>,
 }
 
+/// Size of a memory page on this machine.
+pub fn page_bytes() -> f64 {
+    static BYTES: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
+    *BYTES.get_or_init(|| Facts::read().page_bytes)
+}
+
 impl Facts {
     fn read() -> Facts {
         let auxv = fs::read("/proc/self/auxv").unwrap_or_default();
