@@ -49,7 +49,7 @@ fn config(hook: &str) -> String {
 route:
   receiver: hook
   group_by: [alertname, "zone id"]
-  group_wait: 1s
+  group_wait: 2s
   group_interval: 2s
   repeat_interval: 1h
   routes:
