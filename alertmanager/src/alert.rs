@@ -165,7 +165,7 @@ pub fn notification_order(a: &Labels, b: &Labels) -> std::cmp::Ordering {
 
 /// Upstream's order of whole label sets: fewer labels first; at the first difference the set that has the smaller
 /// *name* comes later, as it is the other one that lacks a label; equal names compare by value.
-fn before(a: &Labels, b: &Labels) -> std::cmp::Ordering {
+pub fn before(a: &Labels, b: &Labels) -> std::cmp::Ordering {
     a.len().cmp(&b.len()).then_with(|| {
         for ((an, av), (bn, bv)) in a.iter().zip(b.iter()) {
             let order = bn.cmp(an).then_with(|| av.cmp(bv));

@@ -139,3 +139,28 @@ impl Metrics {
         m
     }
 }
+
+/// Alerts and silences by state, counted when asked.
+pub fn states(core: &crate::core::Core, now_ms: i64, out: &mut Vec<ferula_instrument::Family>) {
+    use crate::silence::State;
+    let (mut active, mut suppressed) = (0u64, 0u64);
+    for (alert, _) in core.firing_alerts(now_ms) {
+        let (silenced, inhibited) = core.muted_by(&alert.labels, now_ms);
+        if silenced.is_empty() && inhibited.is_empty() { active += 1 } else { suppressed += 1 }
+    }
+    let alerts = [("active", active), ("suppressed", suppressed), ("unprocessed", 0)];
+    out.push(gauges("alertmanager_alerts", "How many alerts by state.", &alerts));
+    let count = |s: State| core.silences.iter().filter(|x| x.state(now_ms) == s).count() as u64;
+    let silences =
+        [("active", count(State::Active)), ("expired", count(State::Expired)), ("pending", count(State::Pending))];
+    out.push(gauges("alertmanager_silences", "How many silences by state.", &silences));
+}
+
+fn gauges(name: &'static str, help: &'static str, values: &[(&'static str, u64)]) -> ferula_instrument::Family {
+    let mut family = ferula_instrument::Family { name: name.into(), help: help.into(), ..Default::default() };
+    family.metric_type = ferula_model::MetricType::Gauge;
+    for (state, n) in values {
+        family.push_with([("state", (*state).into())], *n as f64);
+    }
+    family
+}

@@ -7,9 +7,11 @@ use arc_swap::ArcSwap;
 use axum::response::{IntoResponse, Response};
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock, Labels};
+use ferula_promql_engine::Engine;
 use ferula_promql_parser::ParseOptions;
 use ferula_regex::Regex;
 use ferula_storage::{QueryContext, Queryable};
+use ferula_tsdb::Db;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +19,9 @@ use crate::api::federate::FederationMetrics;
 use crate::info::{BuildInfo, Flags};
 use crate::ingest::remote_write::RemoteWrite;
 use crate::notifier::Notifier;
+use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
+use crate::run::ReloadStatus;
 
 /// What the HTTP surface is told at the start and keeps until the end.
 #[derive(Clone, Debug)]
@@ -59,14 +63,20 @@ pub struct CurrentConfig {
     pub external_labels: Labels,
     /// Effective, secrets hidden.
     pub yaml: String,
+    pub loaded_ms: i64,
 }
 
 /// What there is once the storage is open.
 pub struct Components {
     pub storage: Arc<dyn Queryable>,
+    pub engine: Arc<Engine>,
+    /// `--enable-feature=promql-per-step-stats`
+    pub per_step_stats: bool,
     pub remote_write: Option<Arc<RemoteWrite>>,
     pub notifier: Arc<Notifier>,
     pub parse_options: ParseOptions,
+    pub db: Arc<Db>,
+    pub(crate) reload: Arc<ReloadStatus>,
 }
 
 pub struct App {
@@ -74,11 +84,13 @@ pub struct App {
     pub limits: QueryLimits,
     pub clock: Arc<dyn Clock>,
     pub registry: Registry,
+    pub started_ms: i64,
     /// The process's memory for queries.
     pub budget: Budget,
     pub pool: QueryPool,
     pub commands: mpsc::UnboundedSender<Command>,
     pub(crate) config: ArcSwap<CurrentConfig>,
+    pub(crate) query_metrics: QueryMetrics,
     pub(crate) federation: FederationMetrics,
     pub(crate) components: OnceLock<Components>,
     pub(crate) is_stopping: AtomicBool,

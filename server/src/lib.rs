@@ -6,5 +6,9 @@ mod http_metrics;
 pub mod info;
 pub mod ingest;
 pub mod notifier;
+mod query_metrics;
 pub mod query_pool;
+mod run;
 pub mod web;
+
+pub use run::{Error, ServerOptions, run};

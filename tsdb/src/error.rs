@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use ferula_storage::StorageError;
 
-use crate::encoding::Malformed;
-
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("{doing} {}: {source}", path.display())]
@@ -33,10 +31,6 @@ impl Error {
     }
     pub(crate) fn corrupt(path: &Path, offset: usize, what: impl Into<String>) -> Error {
         Error::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.into() }
-    }
-    pub(crate) fn malformed(path: &Path, offset: usize) -> impl FnOnce(Malformed) -> Error {
-        let path = path.to_owned();
-        move |m| Error::Corrupt { path, offset: offset as u64, what: m.0.to_owned() }
     }
     /// Whether the disk is full: the caller may try again later.
     pub fn is_disk_full(&self) -> bool {

@@ -3,23 +3,40 @@ use crate::Regex;
 
 /// What each group matched in one text.
 #[derive(Debug)]
-pub struct Captures<'t>(regex::Captures<'t>);
+pub struct Captures<'t> {
+    found: regex::Captures<'t>,
+    regex: Regex,
+}
+
+impl<'t> Captures<'t> {
+    /// What the group of that number matched; 0 is the whole match.
+    pub fn get(&self, group: usize) -> Option<&'t str> {
+        self.found.get(group).map(|m| m.as_str())
+    }
+    /// What the group of that name matched; of several, the first that took part.
+    pub fn name(&self, name: &str) -> Option<&'t str> {
+        let names = self.regex.inner.group_names.iter().enumerate();
+        names.filter(|(_, n)| n.as_deref() == Some(name)).find_map(|(group, _)| self.get(group))
+    }
+}
 
 impl Regex {
     /// The first match and its groups.
     pub fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
-        self.compiled.captures(text).map(Captures)
+        let found = self.automaton()?.captures(text)?;
+        Some(Captures { found, regex: self.clone() })
     }
 
     /// Every match replaced by the template, as Go's `ReplaceAllString`.
     pub fn replace_all(&self, text: &str, template: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut last = 0;
-        for captures in self.compiled.captures_iter(text) {
-            let Some(whole) = captures.get(0) else { continue };
+        let Some(automaton) = self.automaton() else { return text.to_owned() };
+        for found in automaton.captures_iter(text) {
+            let Some(whole) = found.get(0) else { continue };
             out.push_str(text.get(last..whole.start()).unwrap_or(""));
             last = whole.end();
-            expand(template, &Captures(captures), &mut out);
+            expand(template, &Captures { found, regex: self.clone() }, &mut out);
         }
         out.push_str(text.get(last..).unwrap_or(""));
         out
@@ -62,12 +79,9 @@ fn variable(after_dollar: &str) -> Option<(&str, &str)> {
 }
 
 fn group<'t>(captures: &Captures<'t>, name: &str) -> &'t str {
-    let found = if name.bytes().all(|b| b.is_ascii_digit()) {
-        name.parse().ok().and_then(|i| captures.0.get(i))
-    } else {
-        captures.0.name(name)
-    };
-    found.map_or("", |m| m.as_str())
+    let is_number = name.bytes().all(|b| b.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
+    let found = if is_number { name.parse().ok().and_then(|i| captures.get(i)) } else { captures.name(name) };
+    found.unwrap_or("")
 }
 
 #[cfg(test)]

@@ -1,23 +1,16 @@
 //! A query's result as the API's `data`, in pieces of some 64 KiB.
 use std::time::Duration;
 
-use ferula_model::{FloatHistogram, LabelView};
+use ferula_model::FloatHistogram;
 use ferula_promql_engine::{SampleStats, SampleValue, SeriesPoints, Value};
 
 use super::json::Json;
+use crate::query_metrics::Timings;
 
 /// A piece is handed on as soon as it is so large.
 const PIECE_BYTES: usize = 64 << 10;
 /// Points written between two looks at the size.
 const POINTS_PER_LOOK: usize = 512;
-
-/// How long the phases of a query took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timings {
-    pub queued: Duration,
-    pub prepared: Duration,
-    pub evaluated: Duration,
-}
 
 /// The `stats` object. `per_step` adds the samples of each step.
 pub(super) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> Vec<u8> {
@@ -215,9 +208,7 @@ pub(super) fn size_bytes(value: &Value) -> u64 {
         Value::Vector(samples) => samples.iter().map(|s| 64 + s.labels.size_bytes() as u64).sum(),
         Value::Matrix(series) => series
             .iter()
-            .map(|s| {
-                96 + s.labels.size_bytes() as u64 + 16 * s.floats.len() as u64 + 400 * s.histograms.len() as u64
-            })
+            .map(|s| 96 + s.labels.size_bytes() as u64 + 16 * s.floats.len() as u64 + 400 * s.histograms.len() as u64)
             .sum(),
     }
 }

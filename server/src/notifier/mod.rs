@@ -4,6 +4,7 @@
 //! replaces the firing one it follows, and what a send could not deliver is offered again until it is accepted or
 //! superseded. (Upstream takes a batch out of its queue and drops it if no Alertmanager accepts it.)
 mod alert;
+pub(crate) mod discover;
 mod http;
 mod queue;
 mod send;
@@ -16,7 +17,9 @@ use ferula_instrument::{CounterVec, Registry, SummaryVec};
 use ferula_model::{Clock, Labels, LabelsBuilder};
 use futures::future::BoxFuture;
 
+pub(crate) use alert::rfc3339;
 pub use alert::{Alert, to_json};
+pub use discover::LocalTransports;
 pub use http::HttpTransport;
 use queue::Queue;
 

@@ -27,6 +27,10 @@ pub struct HistogramSample {
     pub histogram: Native,
 }
 
+/// All types of histogram records.
+pub const KINDS: [u8; 4] =
+    [kind::HISTOGRAMS, kind::FLOAT_HISTOGRAMS, kind::CUSTOM_HISTOGRAMS, kind::CUSTOM_FLOAT_HISTOGRAMS];
+
 /// The type of record a histogram belongs into.
 pub fn kind_of(h: &Native) -> u8 {
     match h {

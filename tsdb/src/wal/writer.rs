@@ -37,6 +37,8 @@ pub struct Wal {
 #[derive(Debug, Default)]
 pub struct Stats {
     pub bytes_written: AtomicU64,
+    /// By compression.
+    pub bytes_saved: AtomicU64,
     pub writes_failed: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_nanos: AtomicU64,

@@ -100,6 +100,14 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The entry just returned once more, in full: makes the labels of an `expected` sample available.
+    pub fn reread(&mut self) -> Option<Result<Entry<'a>, ParseError>> {
+        self.lexer.at = self.start;
+        self.lexer.state = State::LineStart;
+        self.done = false;
+        self.next()
+    }
+
     /// `series SP value LF` exactly; everything else is left to the full parse.
     #[inline]
     fn known_line(&mut self, expected: &[u8]) -> Option<Sample<'a>> {

@@ -140,6 +140,8 @@ fn a_known_line_is_recognised_only_where_it_is_the_same_series() {
             (Some(Ok(Entry::Sample(full))), Some(Ok(Entry::Sample(short)))) => {
                 assert_eq!(short.expected, known, "{body:?}");
                 assert_eq!(Sample { expected: false, ..short }, full, "{body:?}");
+                assert_eq!(quick.reread(), Some(Ok(Entry::Sample(full))));
+                assert!(quick.next().is_none());
             }
             (full, short) => assert_eq!(full, short, "{body:?}"),
         }

@@ -1,7 +1,7 @@
 //! Vector matching: arithmetic and comparisons between two vectors.
 use ferula_model::labels::METRIC_NAME;
 use ferula_model::{Labels, LabelsBuilder};
-use ferula_promql_parser::{BinaryExpr, Cardinality, VectorMatching};
+use ferula_promql_parser::{BinaryExpr, BinaryOp, Cardinality, VectorMatching};
 use hashbrown::HashMap;
 
 use super::merge::SAME_LABELSET;
@@ -112,7 +112,10 @@ impl<'a> Match<'a> {
                     second.id.to_labels(),
                 )));
             }
-            let columns = { let mut held = held; std::mem::take(&mut held.columns) };
+            let columns = {
+                let mut held = held;
+                std::mem::take(&mut held.columns)
+            };
             many = crate::column::from_vec(columns);
         }
         let tracks_use = self.m.cardinality == Cardinality::OneToOne || fill_many.is_some();
@@ -126,7 +129,13 @@ impl<'a> Match<'a> {
                         group.used = vec![false; self.grid.n];
                     }
                     if let (Some(fill), true) = (fill_one, group.members.len() <= 1) {
-                        self.pair(&c, group.members.first().map(|i| &one.columns[*i]), Some(fill), group, &signature_key)?;
+                        self.pair(
+                            &c,
+                            group.members.first().map(|i| &one.columns[*i]),
+                            Some(fill),
+                            group,
+                            &signature_key,
+                        )?;
                     } else {
                         for i in group.members.clone() {
                             self.pair(&c, Some(&one.columns[i]), None, group, &signature_key)?;
@@ -200,8 +209,13 @@ impl<'a> Match<'a> {
                 match points(self.q, self.b, l, r) {
                     kept if return_bool => {
                         // Types that do not combine give no result, not even with `bool`.
-                        let comparable = matches!((l, r), (Point::Float(_), Point::Float(_)))
-                            || matches!((l, r), (Point::Histogram(_), Point::Histogram(_)));
+                        let comparable = match (l, r) {
+                            (Point::Float(_), Point::Float(_)) => true,
+                            (Point::Histogram(_), Point::Histogram(_)) => {
+                                matches!(op, BinaryOp::Eql | BinaryOp::Neq)
+                            }
+                            _ => false,
+                        };
                         if kept.is_some() || comparable {
                             result.set(step, Point::Float(f64::from(u8::from(kept.is_some()))));
                         }
@@ -275,12 +289,7 @@ impl<'a> Match<'a> {
     }
 
     /// Results for the series of the one side that nothing on the many side matched.
-    fn fill_many(
-        &mut self,
-        one: &[Column],
-        groups: &HashMap<Vec<u8>, Group>,
-        fill: f64,
-    ) -> Result<(), QueryError> {
+    fn fill_many(&mut self, one: &[Column], groups: &HashMap<Vec<u8>, Group>, fill: f64) -> Result<(), QueryError> {
         for c in one {
             let mut key = Vec::new();
             signature(&c.id, self.m, &mut key);
@@ -309,4 +318,3 @@ fn blank(c: &mut Column, other: &Column) {
     }
     c.histograms.retain(|(step, _)| !other.has(*step as usize));
 }
-

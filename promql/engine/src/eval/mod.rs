@@ -10,6 +10,7 @@ pub(crate) mod range;
 mod scalar_ops;
 pub(crate) mod selector;
 mod set_ops;
+mod stats_only;
 
 use ferula_promql_parser::{Expr, ValueType};
 
@@ -21,6 +22,7 @@ use crate::query::Query;
 
 pub(crate) use extent::extent;
 pub(crate) use invariant::is_step_invariant;
+pub(crate) use stats_only::{Hinter, stats_only};
 
 /// The value of an expression over a grid.
 pub(crate) enum Output<'a> {

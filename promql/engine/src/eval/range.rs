@@ -1,13 +1,16 @@
 //! Range vectors: the samples of one series at a time, and windows sliding over them.
 use std::sync::Arc;
 
-use ferula_model::{FloatHistogram, is_stale_nan};
+use ferula_model::labels::METRIC_NAME;
+use ferula_model::{CounterResetHint, FloatHistogram, is_stale_nan};
 use ferula_promql_parser::{Duration, DurationUse, Expr, RangeExtension, Span, VectorSelector};
 use ferula_storage::{Column as Batch, SampleBatch, Series, SeriesSet};
 
+use super::Hinter;
 use super::selector::{Reference, duration_error, next_series, reference, select};
 use crate::column::{Column, Stream, histogram_samples, is_present, stream};
 use crate::error::QueryError;
+use crate::functions::extended;
 use crate::grid::Grid;
 use crate::identity::Identity;
 use crate::query::Query;
@@ -25,7 +28,7 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.float_ms.clear();
         self.floats.clear();
         self.float_start_ms.clear();
@@ -37,20 +40,32 @@ impl Points {
         self.float_ms.is_empty() && self.histogram_ms.is_empty()
     }
 
-    fn read(&mut self, q: &Query<'_>, series: &mut Series, oldest: i64, newest: i64, batch: &mut SampleBatch) -> Result<(), QueryError> {
+    fn read(
+        &mut self,
+        q: &Query<'_>,
+        series: &mut Series,
+        oldest: i64,
+        newest: i64,
+        batch: &mut SampleBatch,
+        mut hinter: Option<Hinter>,
+    ) -> Result<(), QueryError> {
         self.clear();
         series.samples.skip_to(oldest);
         while series.samples.next_batch(batch)? {
             q.tick(1 + (batch.len() >> 10) as u32)?;
             let from = batch.t_ms.partition_point(|t| *t < oldest);
             let to = batch.t_ms.partition_point(|t| *t <= newest);
+            if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
+                all.iter_mut().for_each(|h| *h = hinter.hinted(h));
+            }
             let starts = batch.start_ms.get(from..to);
             match &batch.values {
                 Batch::Floats(v) => {
                     let (Some(t), Some(v)) = (batch.t_ms.get(from..to), v.get(from..to)) else { continue };
                     if let Some(s) = starts {
                         self.float_start_ms.resize(self.float_ms.len(), 0);
-                        self.float_start_ms.extend(s.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)).map(|(s, _)| *s));
+                        self.float_start_ms
+                            .extend(s.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)).map(|(s, _)| *s));
                     }
                     if v.iter().any(|v| is_stale_nan(*v)) {
                         for (t, v) in t.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)) {
@@ -95,7 +110,12 @@ impl Points {
         }
         for (i, h) in &c.histograms {
             self.histogram_ms.push(grid.at(*i as usize));
-            self.histograms.push(Arc::clone(h));
+            let mut h = Arc::clone(h);
+            if h.counter_reset_hint != CounterResetHint::Gauge && h.counter_reset_hint != CounterResetHint::Unknown {
+                // It speaks of the sample before this one in the store, which the subquery may have skipped.
+                Arc::make_mut(&mut h).counter_reset_hint = CounterResetHint::Unknown;
+            }
+            self.histograms.push(h);
         }
     }
 }
@@ -126,7 +146,7 @@ impl Window<'_> {
 }
 
 enum Source<'a> {
-    Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64 },
+    Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64, stats_only: bool },
     Subquery { stream: Stream<'a>, grid: Grid },
 }
 
@@ -141,8 +161,6 @@ pub(crate) struct RangeVector<'a> {
     pub extension: Option<RangeExtension>,
     /// What annotations about the argument point at.
     pub span: Span,
-    /// Whether all series have the same name by construction.
-    pub one_name: bool,
 }
 
 /// One series of a range vector; its samples stand in [`RangeVector::points`].
@@ -166,14 +184,19 @@ impl<'a> RangeVector<'a> {
                 let set = select(q, v, oldest, newest, range_ms, grid.step_ms)?;
                 Ok(RangeVector {
                     q,
-                    source: Source::Stored { set, batch: SampleBatch::default(), oldest, newest },
+                    source: Source::Stored {
+                        set,
+                        batch: SampleBatch::default(),
+                        oldest,
+                        newest,
+                        stats_only: q.stats_only.contains(&v.span.start),
+                    },
                     points: Points::default(),
                     times,
                     range_ms,
                     grid,
                     extension: v.extension,
                     span: m.span,
-                    one_name: super::merge::pins_name(v),
                 })
             }
             Expr::Subquery(s) => {
@@ -202,7 +225,6 @@ impl<'a> RangeVector<'a> {
                     grid,
                     extension: None,
                     span: s.span,
-                    one_name: super::merge::one_name(&s.expr),
                 })
             }
             _ => Err(QueryError::execution("expected a range vector")),
@@ -212,9 +234,9 @@ impl<'a> RangeVector<'a> {
     pub fn next(&mut self) -> Result<Option<RangeSeries>, QueryError> {
         loop {
             let found = match &mut self.source {
-                Source::Stored { set, batch, oldest, newest } => {
+                Source::Stored { set, batch, oldest, newest, stats_only } => {
                     let Some(mut series) = next_series(self.q, set)? else { return Ok(None) };
-                    self.points.read(self.q, &mut series, *oldest, *newest, batch)?;
+                    self.points.read(self.q, &mut series, *oldest, *newest, batch, stats_only.then(Hinter::default))?;
                     RangeSeries { id: Identity::new(series.labels), drop_name: false }
                 }
                 Source::Subquery { stream, grid } => {
@@ -283,7 +305,7 @@ impl<'a> RangeVector<'a> {
 
 /// Moves `at` to the first time after `bound`.
 #[inline]
-fn advance(times: &[i64], at: &mut usize, bound: i64) {
+pub(crate) fn advance(times: &[i64], at: &mut usize, bound: i64) {
     while times.get(*at).is_some_and(|t| *t <= bound) {
         *at += 1;
     }
@@ -294,7 +316,7 @@ fn resolve_range(q: &Query<'_>, range: &Duration) -> Result<i64, QueryError> {
 }
 
 /// `selector smoothed`: at every step the value interpolated between the samples around it.
-pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
+pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
     let times = reference(q, v.at, &v.offset, grid)?;
     let lookback = q.semantics.lookback_ms;
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
@@ -302,12 +324,14 @@ pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid
     let mut set = select(q, v, oldest, newest, 0, grid.step_ms)?;
     let mut batch = SampleBatch::default();
     let mut points = Points::default();
+    let span = v.span;
     Ok(stream(move || {
         while let Some(mut series) = next_series(q, &mut set)? {
-            points.read(q, &mut series, oldest, newest, &mut batch)?;
+            points.read(q, &mut series, oldest, newest, &mut batch, None)?;
             let mut c = Column::new(Identity::new(series.labels), times.n);
             for step in 0..times.n {
-                if let Some(p) = crate::functions::extended::interpolated(&points, times.at(step), lookback) {
+                let name = c.id.get(METRIC_NAME).to_owned();
+                if let Some(p) = extended::interpolated(q, &points, times.at(step), lookback, &name, span) {
                     c.set(step, p);
                 }
             }

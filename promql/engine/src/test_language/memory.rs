@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ferula_model::{FloatHistogram, Labels, Matcher, SeriesRef, Value};
+use ferula_model::{CounterResetHint, FloatHistogram, Labels, Matcher, SeriesRef, Value};
 use ferula_storage::{
     Annotations, AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability, LabelHints, Querier,
     QueryContext, Queryable, SampleBatch, SampleIter, SelectHints, Series, SeriesSet, StorageError,
@@ -100,7 +100,9 @@ impl Querier for MemoryQuerier {
         let fits = |l: &Labels| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or("")));
         let found = all.iter().filter(|(l, _)| fits(l)).map(|(l, samples)| {
             let samples = samples.range(self.mint_ms..=self.maxt_ms.max(self.mint_ms));
-            (l.clone(), samples.map(|(t, (st, v))| (*t, *st, v.clone())).collect::<Vec<_>>())
+            let mut samples: Vec<_> = samples.map(|(t, (st, v))| (*t, *st, v.clone())).collect();
+            hint(&mut samples);
+            (l.clone(), samples)
         });
         let found: Vec<_> = found.filter(|(_, s)| !s.is_empty()).collect();
         Ok(Box::new(MemorySet(found.into_iter())))
@@ -131,6 +133,26 @@ impl Querier for MemoryQuerier {
         names.sort();
         names.dedup();
         Ok((names, Annotations::default()))
+    }
+}
+
+/// Counter-reset hints as a store gives them: "no reset" within a chunk, unknown where a chunk begins.
+fn hint(samples: &mut [(i64, i64, Stored)]) {
+    let mut previous: Option<Arc<FloatHistogram>> = None;
+    for (_, _, v) in samples {
+        let Stored::Histogram(h) = v else {
+            previous = None;
+            continue;
+        };
+        let written = Arc::clone(h);
+        if written.counter_reset_hint != CounterResetHint::Gauge {
+            let continues = previous.as_ref().is_some_and(|p| {
+                p.counter_reset_hint != CounterResetHint::Gauge && !p.is_stale() && !written.detect_reset(p)
+            });
+            let hint = if continues { CounterResetHint::NotCounterReset } else { CounterResetHint::Unknown };
+            Arc::make_mut(h).counter_reset_hint = hint;
+        }
+        previous = Some(written);
     }
 }
 

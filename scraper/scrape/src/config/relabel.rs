@@ -1,8 +1,8 @@
-//! `relabel_configs` of alerts and remote write, as YAML.
-use ferula_model::relabel;
+//! One entry of `relabel_configs`, `metric_relabel_configs` and their like.
+use ferula_model::relabel::{self, Action, Config, NameScheme, Rule};
 use serde::{Deserialize, Serialize};
 
-/// One relabelling rule as written.
+/// As written; [`RelabelConfig::build`] checks and compiles it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RelabelConfig {
@@ -11,16 +11,13 @@ pub struct RelabelConfig {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub separator: String,
     pub regex: String,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::unset")]
     pub modulus: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub target_label: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub replacement: String,
     pub action: String,
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
 }
 
 impl Default for RelabelConfig {
@@ -32,26 +29,25 @@ impl Default for RelabelConfig {
             modulus: 0,
             target_label: String::new(),
             replacement: relabel::DEFAULT_REPLACEMENT.to_owned(),
-            action: relabel::Action::Replace.as_str().to_owned(),
+            action: "replace".to_owned(),
         }
     }
 }
 
 impl RelabelConfig {
-    /// Checked and compiled, or why not, in upstream's words.
-    pub fn build(&self) -> Result<relabel::Config, String> {
-        if self.action.is_empty() {
-            return Err("relabel action cannot be empty".to_owned());
+    pub fn build(&self, scheme: NameScheme) -> Result<Config, relabel::Error> {
+        if let Some(name) = self.source_labels.iter().find(|n| !scheme.is_valid_label_name(n)) {
+            return Err(relabel::Error(format!("{name:?} is not a valid label name")));
         }
-        let rule = relabel::Rule {
+        let rule = Rule {
             source_labels: self.source_labels.clone(),
             separator: self.separator.clone(),
             regex: self.regex.clone(),
             modulus: self.modulus,
             target_label: self.target_label.clone(),
             replacement: self.replacement.clone(),
-            action: relabel::Action::parse(&self.action).map_err(|e| e.to_string())?,
+            action: Action::parse(&self.action)?,
         };
-        rule.build(relabel::NameScheme::default()).map_err(|e| e.to_string())
+        rule.build(scheme)
     }
 }

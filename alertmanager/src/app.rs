@@ -1,0 +1,414 @@
+//! One Alertmanager: the core behind a lock, the shell that sends, and what outside code calls.
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ferula_instrument::Registry;
+use ferula_journal::Ticket;
+use ferula_model::Clock;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::alert::PostableAlert;
+use crate::config::{Config, ConfigError};
+use crate::core::{Core, CoreOptions, Delivery, Inserted, LogChange, Now};
+use crate::matcher;
+use crate::metrics::Metrics;
+use crate::notify::template::{TemplateError, TemplateSet};
+use crate::notify::{self, Context};
+use crate::options::Options;
+use crate::receiver::webhook::Clients;
+use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
+use crate::store::{State, Store, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("error loading configuration file: {0}")]
+    Config(#[from] ConfigError),
+    #[error("failed to parse templates: {0}")]
+    Template(#[from] TemplateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a silence was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SilenceFailure {
+    #[error(transparent)]
+    Silence(#[from] SilenceError),
+    #[error("the silence could not be written to disk")]
+    NotDurable,
+}
+
+/// Everything that changes with the configuration file.
+pub(crate) struct Loaded {
+    pub config: Config,
+    pub context: Context,
+    clients: Clients,
+    /// At most so many deliveries at a time to one integration: a hanging receiver holds up nobody else.
+    permits: std::collections::HashMap<(Arc<str>, &'static str, u32), Arc<Semaphore>>,
+}
+
+/// How long an accepted alert may be unknown to the disk.
+const ALERTS_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+const DELIVERIES_PER_INTEGRATION: usize = 64;
+
+/// The Alertmanager of a process. All methods may be called from anywhere; the lock is never held while waiting.
+pub struct Alertmanager {
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Metrics,
+    core: Mutex<Core>,
+    loaded: ArcSwap<Loaded>,
+    pub(crate) store: Store,
+    /// The last record of alerts that no sync was asked for.
+    unsynced: Mutex<Option<Ticket>>,
+    wake: Notify,
+    pub(crate) started_at_ms: i64,
+    pub(crate) get_permits: Semaphore,
+}
+
+impl Alertmanager {
+    /// Reads configuration, templates and state. Nothing is sent before [`Alertmanager::run`].
+    pub fn new(options: Options, clock: Arc<dyn Clock>, registry: Registry) -> Result<Arc<Alertmanager>, Error> {
+        if options.features.iter().any(|f| f == "classic-mode") {
+            matcher::Mode::Classic.set();
+        } else if options.features.iter().any(|f| f == "utf8-strict-mode") {
+            matcher::Mode::Utf8.set();
+        }
+        if !options.cluster_listen_address.is_empty() && !options.cluster_peers.is_empty() {
+            tracing::warn!("Clustering is known, not built in yet: this Alertmanager runs alone");
+        }
+        let metrics = Metrics::new(&registry);
+        let (text, loaded) = load(&options, &clock, &metrics)?;
+        let now = Now::read(&*clock);
+        let core_options = CoreOptions {
+            retention_ms: options.retention_ms,
+            alerts_gc_interval_ms: options.alerts_gc_interval_ms,
+            maintenance_interval_ms: options.dispatch_maintenance_interval_ms,
+            start_delay_ms: options.dispatch_start_delay_ms,
+            per_alertname_limit: options.alerts_per_alertname_limit,
+            alerts_max: options.alerts_max,
+            alert_size_bytes_max: options.alert_size_bytes_max,
+            silences: SilenceLimits {
+                silences_max: options.silences_max,
+                size_bytes_max: options.silence_size_bytes_max,
+            },
+        };
+        let mut core = Core::new(&loaded.config, core_options, metrics.clone(), now);
+        let store = Store::open(&options.storage_path, options.retention_ms, &mut core, now.wall_ms)?;
+        core.restored(now);
+        let get_max = match options.get_concurrency {
+            0 => std::thread::available_parallelism().map_or(8, |n| n.get().max(8)),
+            n => n,
+        };
+        let am = Arc::new(Alertmanager {
+            options,
+            registry: registry.clone(),
+            metrics,
+            core: Mutex::new(core),
+            loaded: ArcSwap::from_pointee(loaded),
+            store,
+            unsynced: Mutex::new(None),
+            wake: Notify::new(),
+            started_at_ms: now.wall_ms,
+            get_permits: Semaphore::new(get_max),
+            clock,
+        });
+        am.reloaded(&text, true);
+        am.register_gauges(&registry);
+        Ok(am)
+    }
+
+    /// The routes of API and pages, under the route prefix.
+    pub fn router(self: &Arc<Self>) -> axum::Router {
+        crate::api::router(self.clone())
+    }
+
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn loaded(&self) -> Arc<Loaded> {
+        self.loaded.load_full()
+    }
+    pub(crate) fn now(&self) -> Now {
+        Now::read(&*self.clock)
+    }
+
+    /// Takes in alerts as the API does: the valid ones are kept, the others reported.
+    pub fn post_alerts(&self, alerts: Vec<PostableAlert>) -> Inserted {
+        let started = self.clock.monotonic();
+        let inserted = self.core().insert(alerts, self.now());
+        // In the file when this returns, on the disk within a second: see `run`.
+        match self.store.write_alerts(&inserted.changed) {
+            Ok(None) => {}
+            Ok(ticket) => *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner) = ticket,
+            Err(e) => {
+                self.metrics.journal_errors.inc();
+                tracing::error!(error = %e, "Alerts could not be written: after a restart they wait for the next report");
+            }
+        }
+        self.metrics.dispatch.observe_duration(self.clock.monotonic().saturating_sub(started));
+        self.wake.notify_one();
+        inserted
+    }
+
+    /// Creates or updates a silence; it is on disk when this answers its id.
+    pub async fn set_silence(self: &Arc<Self>, silence: Silence) -> Result<SilenceId, SilenceFailure> {
+        let changed = self.core().silences.set(silence, self.clock.now_ms(), || new_uuid().into())?;
+        let id = changed.last().map(|s| s.id.clone()).ok_or(SilenceError::NotFound)?;
+        if self.options.log_silences {
+            tracing::info!(id = &*id, "Silence set");
+        }
+        self.save_silences(changed).await?;
+        Ok(id)
+    }
+
+    /// Ends a silence; durable as [`Alertmanager::set_silence`].
+    pub async fn expire_silence(self: &Arc<Self>, id: &str) -> Result<(), SilenceFailure> {
+        let changed = self.core().silences.expire(id, self.clock.now_ms())?;
+        self.save_silences(changed.into_iter().collect()).await
+    }
+
+    async fn save_silences(self: &Arc<Self>, changed: Vec<Arc<Silence>>) -> Result<(), SilenceFailure> {
+        let am = self.clone();
+        let written = tokio::task::spawn_blocking(move || am.store.write_silences(&changed)).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            _ => {
+                self.metrics.journal_errors.inc();
+                Err(SilenceFailure::NotDurable)
+            }
+        }
+    }
+
+    /// Reads configuration and templates again. A file that is refused changes nothing.
+    pub fn reload(&self) -> Result<(), Error> {
+        match load(&self.options, &self.clock, &self.metrics) {
+            Ok((text, loaded)) => {
+                self.core().apply(&loaded.config, self.now());
+                self.loaded.store(Arc::new(loaded));
+                self.reloaded(&text, true);
+                self.wake.notify_one();
+                Ok(())
+            }
+            Err(e) => {
+                self.reloaded("", false);
+                Err(e)
+            }
+        }
+    }
+
+    fn reloaded(&self, text: &str, is_ok: bool) {
+        self.metrics.reload_successful.set(if is_ok { 1.0 } else { 0.0 });
+        if is_ok {
+            self.metrics.reload_success_time.set(self.clock.now_ms() as f64 / 1000.0);
+            // Upstream shows six bytes of a digest as a number: any change of the file changes it.
+            let digest = <sha2::Sha256 as sha2::Digest>::digest(text.as_bytes());
+            let hash = digest.iter().take(6).rev().fold(0u64, |n, b| (n << 8) | u64::from(*b));
+            self.metrics.config_hash.set(hash as f64);
+        }
+    }
+
+    /// Sends what comes due, keeps state tidy on disk, until `shutdown`; then writes the last snapshots.
+    pub async fn run(self: &Arc<Self>, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut deliveries = JoinSet::new();
+        let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
+        let mut next_sync = self.clock.monotonic();
+        loop {
+            let (due, unsaved, next_ms) = {
+                let mut core = self.core();
+                let due = core.advance(self.now());
+                (due, core.take_unsaved(), core.next_due_mono_ms())
+            };
+            self.save_later(&unsaved);
+            for delivery in due {
+                self.spawn(&mut deliveries, delivery);
+            }
+            let mono = self.clock.monotonic();
+            if mono >= next_snapshot {
+                next_snapshot = mono + self.maintenance_interval();
+                let am = self.clone();
+                // Its errors are counted and logged inside.
+                tokio::task::spawn_blocking(move || am.maintain());
+            }
+            if mono >= next_sync
+                && let Some(ticket) = self.take_unsynced()
+            {
+                next_sync = mono + ALERTS_SYNC_INTERVAL;
+                let am = self.clone();
+                tokio::task::spawn_blocking(move || {
+                    if am.store.sync(ticket).is_err() {
+                        am.metrics.journal_errors.inc();
+                    }
+                });
+            }
+            let mut next = Duration::from_millis(u64::try_from(next_ms).unwrap_or(0)).min(next_snapshot);
+            if self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                next = next.min(next_sync);
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(next.saturating_sub(mono)) => {}
+                Some(_) = deliveries.join_next() => {}
+            }
+        }
+        deliveries.shutdown().await;
+        let am = self.clone();
+        let _ = tokio::task::spawn_blocking(move || am.maintain()).await;
+    }
+
+    fn take_unsynced(&self) -> Option<Ticket> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn maintenance_interval(&self) -> Duration {
+        Duration::from_millis(self.options.maintenance_interval_ms.max(1_000).unsigned_abs())
+    }
+
+    fn maintain(&self) {
+        let now_ms = self.clock.now_ms();
+        {
+            let mut core = self.core();
+            core.silences.collect_garbage(now_ms, self.options.retention_ms);
+            core.nflog.collect_garbage(now_ms);
+        }
+        self.store.snapshot(&self.metrics, || {
+            let core = self.core();
+            let log: Vec<LogChange> = core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
+            State { silences: core.silences.iter().cloned().collect(), log, alerts: core.alerts().cloned().collect() }
+        });
+    }
+
+    fn spawn(self: &Arc<Self>, deliveries: &mut JoinSet<()>, delivery: Delivery) {
+        let am = self.clone();
+        deliveries.spawn(async move {
+            let mut next = Some(delivery);
+            while let Some(delivery) = next.take() {
+                let loaded = am.loaded();
+                let permits = loaded
+                    .permits
+                    .get(&(
+                        delivery.integration.receiver.clone(),
+                        delivery.integration.name(),
+                        delivery.integration.index,
+                    ))
+                    .cloned();
+                let is_delivered = {
+                    let _permit = match &permits {
+                        Some(p) => p.acquire().await.ok(),
+                        None => None,
+                    };
+                    notify::deliver(&loaded.context, &loaded.clients, &delivery).await
+                };
+                let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());
+                if let Some(change) = change {
+                    // The log is on disk before the group's next step: a crash then repeats nothing.
+                    am.save(vec![change]).await;
+                }
+                // One integration was busy, so at most one delivery follows.
+                next = more.into_iter().next();
+            }
+            am.wake.notify_one();
+        });
+    }
+
+    /// Writes changes of the notification log and waits until they are durable.
+    async fn save(self: &Arc<Self>, changes: Vec<LogChange>) {
+        let am = self.clone();
+        let written = tokio::task::spawn_blocking(move || am.store.write_log(&changes)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            self.metrics.journal_errors.inc();
+            tracing::error!("The notification log could not be written: after a crash a notification may be repeated");
+        }
+    }
+
+    fn save_later(self: &Arc<Self>, changes: &[LogChange]) {
+        if !changes.is_empty() {
+            let (am, changes) = (self.clone(), changes.to_vec());
+            tokio::spawn(async move { am.save(changes).await });
+        }
+    }
+
+    fn register_gauges(self: &Arc<Self>, registry: &Registry) {
+        let am = Arc::downgrade(self);
+        let count = move |f: fn(&Core, i64) -> f64| {
+            let am = am.clone();
+            move || am.upgrade().map_or(0.0, |am| f(&am.core(), am.clock.now_ms()))
+        };
+        registry.gauge_fn(
+            "alertmanager_silences_state_size",
+            "The number of silences in the state map.",
+            count(|c, _| c.silences.len() as f64),
+        );
+        registry.gauge_fn(
+            "alertmanager_cluster_enabled",
+            "Indicates whether the clustering is enabled or not.",
+            || 0.0,
+        );
+        registry.info(
+            "alertmanager_build_info",
+            "A metric with a constant '1' value labeled by version, revision, branch and the rest.",
+            &[("version", crate::VERSION), ("revision", env!("CARGO_PKG_VERSION")), ("branch", "ferula")],
+        );
+        let am = Arc::downgrade(self);
+        registry.named_collector("alertmanager_states", move |out| {
+            if let Some(am) = am.upgrade() {
+                crate::metrics::states(&am.core(), am.clock.now_ms(), out);
+            }
+        });
+    }
+}
+
+fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<(String, Loaded), Error> {
+    let file = options.config_file.display().to_string();
+    let text = match &options.config_text {
+        Some(text) => text.clone(),
+        None => std::fs::read_to_string(&options.config_file)
+            .map_err(|e| ConfigError::Unreadable { file: file.clone(), reason: e.to_string() })?,
+    };
+    let config = Config::parse(&file, &text)?;
+    let directory = options.config_file.parent().unwrap_or(Path::new("."));
+    let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
+    let mut permits = std::collections::HashMap::new();
+    for r in &config.receivers {
+        let name: Arc<str> = r.name.as_str().into();
+        for (kind, n) in [("webhook", r.webhook_configs.len()), ("email", r.email_configs.len())] {
+            for i in 0..n as u32 {
+                permits.insert((name.clone(), kind, i), Arc::new(Semaphore::new(DELIVERIES_PER_INTEGRATION)));
+            }
+        }
+    }
+    let context = Context {
+        templates,
+        external_url: options.external_url.trim_end_matches('/').into(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        seed: if options.seed == 0 { fastrand::u64(..) } else { options.seed },
+    };
+    Ok((text, Loaded { config, context, clients: Clients::default(), permits }))
+}
+
+/// A random UUID, version 4.
+fn new_uuid() -> String {
+    let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    let part = |a: usize, b: usize| hex.get(a..b).unwrap_or("").to_owned();
+    [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn uuids_are_of_version_4() {
+        let u = super::new_uuid();
+        assert_eq!((u.len(), u.as_bytes()[14], u.matches('-').count()), (36, b'4', 4));
+        assert!(matches!(u.as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{u}");
+    }
+}

@@ -1,0 +1,264 @@
+//! All jobs of a server: configuration in, pools running, snapshots out.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferula_exposition::parse::Limits;
+use ferula_instrument::Registry;
+use ferula_model::{Budget, Clock, Labels, Metadata};
+use ferula_scraper_discovery::{Discovery, ProviderStatus, SdConfigs};
+use ferula_storage::Appendable;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::config::{ConfigError, ScrapeConfig};
+use crate::job::Job;
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+use crate::scrape_loop::Health;
+use crate::target::Fnv;
+
+/// What a server decides about scraping apart from the configuration file.
+#[derive(Clone, Debug)]
+pub struct ScrapeOptions {
+    /// This machine's name: servers of a pair differ by it and by their external labels, so they scrape at other times.
+    pub host: String,
+    /// Scrape new targets at once instead of at their place in the interval: for the built-in configuration, where the
+    /// user waits for the first sample.
+    pub first_scrape_at_once: bool,
+    pub user_agent: String,
+    /// All bodies in memory, compressed and uncompressed. A scrape that finds it spent fails.
+    pub body_budget: Budget,
+    pub parse_limits: Limits,
+    /// Bodies parsed and appended at a time; 0 means as many as cores.
+    pub passes_max: usize,
+}
+
+impl Default for ScrapeOptions {
+    fn default() -> Self {
+        ScrapeOptions {
+            host: String::new(),
+            first_scrape_at_once: false,
+            user_agent: concat!("Prometheus/3.5.0 Ferula/", env!("CARGO_PKG_VERSION")).to_owned(),
+            body_budget: Budget::root("scrape bodies", 512 << 20),
+            parse_limits: Limits::default(),
+            passes_max: 0,
+        }
+    }
+}
+
+/// What every loop needs.
+pub(crate) struct Context {
+    pub options: ScrapeOptions,
+    pub store: Arc<dyn Appendable>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
+    pub permits: Arc<Semaphore>,
+    pub runtime: Handle,
+    seed: AtomicU64,
+}
+
+impl Context {
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed.load(Ordering::Relaxed)
+    }
+}
+
+/// Scrapes all jobs until it is stopped.
+pub struct ScrapeManager {
+    context: Arc<Context>,
+    discovery: Discovery,
+    pools: Mutex<BTreeMap<String, Arc<Pool>>>,
+    /// Of jobs that are gone, while they still owe stale markers.
+    leaving: Mutex<Vec<Arc<Pool>>>,
+}
+
+/// One target as the API shows it.
+#[derive(Clone, Debug)]
+pub struct TargetSnapshot {
+    pub discovered_labels: Labels,
+    pub labels: Labels,
+    pub scrape_pool: String,
+    pub scrape_url: String,
+    pub last_error: String,
+    /// In ms since 1970; `None` before the first scrape.
+    pub last_scrape_ms: Option<i64>,
+    pub last_scrape_duration: std::time::Duration,
+    pub health: Health,
+    pub scrape_interval: ferula_yaml::Duration,
+    pub scrape_timeout: ferula_yaml::Duration,
+}
+
+/// One job as the API shows it.
+#[derive(Clone, Debug)]
+pub struct PoolSnapshot {
+    pub name: String,
+    /// In the order of their labels.
+    pub active: Vec<TargetSnapshot>,
+    /// Labels before relabelling; at most `keep_dropped_targets` of `dropped_count`.
+    pub dropped: Vec<Labels>,
+    pub dropped_count: usize,
+    pub discovery: Vec<ProviderStatus>,
+}
+
+impl ScrapeManager {
+    /// Must be called within a tokio runtime, on which everything runs.
+    pub fn new(
+        options: ScrapeOptions,
+        store: Arc<dyn Appendable>,
+        clock: Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> Arc<ScrapeManager> {
+        let runtime = Handle::current();
+        let passes = match options.passes_max {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let metrics = Metrics::new(registry);
+        let budget = options.body_budget.clone();
+        registry.gauge_fn("ferula_scrape_body_bytes", "Bytes of scraped bodies held in memory.", move || {
+            budget.used_bytes() as f64
+        });
+        let discovery = Discovery::new("scrape", runtime.clone(), Arc::clone(&clock), registry);
+        let context = Context {
+            options,
+            store,
+            clock,
+            metrics,
+            permits: Arc::new(Semaphore::new(passes)),
+            runtime,
+            seed: AtomicU64::new(0),
+        };
+        Arc::new(ScrapeManager {
+            context: Arc::new(context),
+            discovery,
+            pools: Mutex::default(),
+            leaving: Mutex::default(),
+        })
+    }
+
+    fn pools(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces all jobs by `configs` ([`ScrapeConfig::resolve`]d), or changes nothing and says why. Jobs that are equal
+    /// go on undisturbed; of changed ones, targets whose labels and URL stay go on with their caches.
+    pub fn apply(&self, configs: Vec<ScrapeConfig>, external_labels: &Labels) -> Result<(), ConfigError> {
+        let mut pools = self.pools();
+        let mut jobs: BTreeMap<String, Option<Job>> = BTreeMap::new();
+        let mut discovery: BTreeMap<String, SdConfigs> = BTreeMap::new();
+        for config in configs {
+            let name = config.job_name.clone();
+            discovery.insert(name.clone(), config.discovery());
+            let running = pools.get(&name).map(|p| p.job());
+            let job = match &running {
+                Some(job) if job.config == config => None,
+                before => {
+                    let made = Job::new(config, before.as_deref(), &self.context.options.user_agent);
+                    if made.is_err() {
+                        self.context.metrics.pools_failed.inc();
+                    }
+                    Some(made?)
+                }
+            };
+            if jobs.insert(name.clone(), job).is_some() {
+                let message = format!("found multiple scrape configs with job name {name:?}");
+                return Err(ConfigError { field: "job_name".into(), message });
+            }
+        }
+        self.discovery.apply(&discovery).map_err(|e| ConfigError { field: String::new(), message: e.to_string() })?;
+        let mut seed = Fnv::new();
+        seed.write(self.context.options.host.as_bytes());
+        seed.write(external_labels.to_string().as_bytes());
+        self.context.seed.store(seed.0, Ordering::Relaxed);
+
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|pool| !pool.is_done());
+        pools.retain(|name, pool| {
+            let stays = jobs.contains_key(name);
+            if !stays {
+                pool.leave();
+                leaving.push(Arc::clone(pool));
+            }
+            stays
+        });
+        drop(leaving);
+        for (name, job) in jobs {
+            match (job, pools.get(&name)) {
+                (None, _) => {}
+                (Some(job), Some(pool)) => pool.reload(job),
+                (Some(job), None) => {
+                    if let Some(groups) = self.discovery.subscribe(&name) {
+                        pools.insert(name, Pool::start(Arc::clone(&self.context), job, groups));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every job with its targets, in the order of their names.
+    pub fn targets(&self) -> Vec<PoolSnapshot> {
+        let pools: Vec<(String, Arc<Pool>)> = self.pools().iter().map(|(n, p)| (n.clone(), Arc::clone(p))).collect();
+        pools
+            .into_iter()
+            .map(|(name, pool)| {
+                let view = pool.view();
+                let mut active: Vec<TargetSnapshot> = view
+                    .active
+                    .iter()
+                    .map(|shared| {
+                        let (target, status) = (shared.target.load(), shared.status());
+                        TargetSnapshot {
+                            discovered_labels: target.discovered.clone(),
+                            labels: target.labels.clone(),
+                            scrape_pool: name.clone(),
+                            scrape_url: target.url_text.clone(),
+                            last_error: status.last_error.clone(),
+                            last_scrape_ms: status.last_scrape_ms,
+                            last_scrape_duration: status.last_duration,
+                            health: status.health,
+                            scrape_interval: target.interval,
+                            scrape_timeout: target.timeout,
+                        }
+                    })
+                    .collect();
+                active.sort_by(|a, b| a.labels.cmp(&b.labels).then_with(|| a.scrape_url.cmp(&b.scrape_url)));
+                PoolSnapshot {
+                    active,
+                    dropped: view.dropped,
+                    dropped_count: view.dropped_count,
+                    discovery: self.discovery.status(&name),
+                    name,
+                }
+            })
+            .collect()
+    }
+
+    /// Calls `f` with the labels of every target and each of its metric families.
+    pub fn for_each_family(&self, f: &mut dyn FnMut(&Labels, &str, &Metadata)) {
+        let pools: Vec<(String, Arc<Pool>)> = self.pools().iter().map(|(n, p)| (n.clone(), Arc::clone(p))).collect();
+        for (name, pool) in pools {
+            let mut entries = 0;
+            for shared in pool.view().active {
+                let (target, families) = (shared.target.load(), shared.families());
+                entries += families.len();
+                for (family, metadata) in families.iter() {
+                    f(&target.labels, family, metadata);
+                }
+            }
+            self.context.metrics.metadata_entries.with(&[&name]).set(entries as f64);
+        }
+    }
+
+    /// Ends all loops and waits for them: afterwards nothing is appended. No stale markers are written, for the server
+    /// may be back within a moment.
+    pub async fn stop(&self) {
+        let _ = self.discovery.apply(&BTreeMap::new()); // an empty set is never refused
+        let mut pools: Vec<Arc<Pool>> = std::mem::take(&mut *self.pools()).into_values().collect();
+        pools.append(&mut self.leaving.lock().unwrap_or_else(PoisonError::into_inner));
+        for pool in pools {
+            pool.quit().await;
+        }
+    }
+}

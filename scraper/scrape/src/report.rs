@@ -1,0 +1,106 @@
+//! The synthetic series every scrape leaves: `up` and its companions.
+use ferula_model::labels::METRIC_NAME;
+use ferula_model::{Labels, LabelsBuilder, SeriesRef, Value};
+use ferula_storage::{AppendError, AppendOptions, Appender};
+
+use crate::target::Target;
+
+/// In the order of [`Report::values`].
+const NAMES: [&str; 8] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+];
+/// The first so many are always written, the others with `extra_scrape_metrics`.
+const ALWAYS: usize = 5;
+
+/// What one scrape has to report.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Report {
+    pub is_up: bool,
+    pub duration_seconds: f64,
+    pub scraped: u64,
+    pub post_relabel: u64,
+    pub added: u64,
+    pub timeout_seconds: f64,
+    pub sample_limit: u64,
+    /// Uncompressed; -1 when the limit was exceeded, 0 on any other failure.
+    pub body_bytes: i64,
+}
+
+impl Report {
+    fn values(&self) -> [f64; NAMES.len()] {
+        [
+            if self.is_up { 1.0 } else { 0.0 },
+            self.duration_seconds,
+            self.scraped as f64,
+            self.post_relabel as f64,
+            self.added as f64,
+            self.timeout_seconds,
+            self.sample_limit as f64,
+            self.body_bytes as f64,
+        ]
+    }
+}
+
+/// References of a target's report series.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReportSeries([SeriesRef; NAMES.len()]);
+
+impl ReportSeries {
+    pub(crate) fn append(&mut self, app: &mut dyn Appender, target: &Target, extra: bool, t_ms: i64, report: &Report) {
+        self.append_values(app, target, extra, t_ms, report.values(), &AppendOptions::default());
+    }
+
+    /// Ends all of them, when the target is gone.
+    pub(crate) fn append_stale(&mut self, app: &mut dyn Appender, target: &Target, extra: bool, t_ms: i64) {
+        let options = AppendOptions { reject_out_of_order: true, ..AppendOptions::default() };
+        self.append_values(app, target, extra, t_ms, [ferula_model::stale_nan(); NAMES.len()], &options);
+    }
+
+    fn append_values(
+        &mut self,
+        app: &mut dyn Appender,
+        target: &Target,
+        extra: bool,
+        t_ms: i64,
+        values: [f64; NAMES.len()],
+        options: &AppendOptions<'_>,
+    ) {
+        let count = if extra { NAMES.len() } else { ALWAYS };
+        for ((series, value), name) in self.0.iter_mut().zip(values).zip(NAMES).take(count) {
+            let mut result = Err(AppendError::UnknownSeries);
+            if !series.is_none() {
+                result = app.append(*series, None, 0, t_ms, Value::Float(value), options);
+            }
+            if result == Err(AppendError::UnknownSeries) {
+                let labels = labels_of(name, target);
+                result = app.append(SeriesRef::NONE, Some(&labels), 0, t_ms, Value::Float(value), options);
+            }
+            // Refusals are expected where a target left and came back within one interval.
+            if let Ok(known) = result {
+                *series = known;
+            }
+        }
+    }
+}
+
+fn labels_of(name: &str, target: &Target) -> Labels {
+    let mut b = LabelsBuilder::from_view(&target.labels);
+    b.set(METRIC_NAME, name);
+    b.labels()
+}
+
+/// Whether a scraped sample would land in one of the server's own report series of this target.
+pub(crate) fn is_report_series(labels: &Labels, target: &Target) -> bool {
+    NAMES.contains(&labels.metric_name())
+        && labels
+            .iter()
+            .filter(|(name, _)| *name != METRIC_NAME)
+            .eq(target.labels.iter().filter(|(n, _)| *n != METRIC_NAME))
+}

@@ -1,0 +1,321 @@
+//! One target's rhythm: wait, fetch, ingest, again; and its orderly end.
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{ScrapeError, shown};
+use crate::fetch::{Fetched, Sizes, fetch};
+use crate::ingest::{Counts, Parsable, Pass, State, end_all, ingest};
+use crate::job::Job;
+use crate::manager::Context;
+use crate::metadata::Families;
+use crate::pool::PoolShared;
+use crate::report::Report;
+use crate::target::Target;
+
+/// What a loop is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Run,
+    /// The target is gone: end its series once it is sure not to come back.
+    Leave,
+    /// The server stops, or restarts the target: write nothing more.
+    Quit,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Unknown,
+    Up,
+    Down,
+}
+
+impl Health {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Down => "down",
+        }
+    }
+}
+
+/// How the last scrape went.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    pub health: Health,
+    pub last_error: String,
+    pub last_scrape_ms: Option<i64>,
+    pub last_duration: Duration,
+}
+
+/// What the loop shares with its pool and the API.
+pub(crate) struct Shared {
+    /// Replaced when only the discovered labels changed.
+    pub target: ArcSwap<Target>,
+    status: Mutex<Status>,
+    families: Mutex<Families>,
+}
+
+impl Shared {
+    pub(crate) fn new(target: Target) -> Shared {
+        Shared { target: ArcSwap::from_pointee(target), status: Mutex::default(), families: Mutex::default() }
+    }
+    pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(crate) fn families(&self) -> MutexGuard<'_, Families> {
+        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Loop {
+    pub context: Arc<Context>,
+    pub pool: Arc<PoolShared>,
+    pub shared: Arc<Shared>,
+    pub orders: watch::Receiver<Order>,
+    /// `None` while a blocking pass holds it.
+    state: Option<Box<State>>,
+    sizes: Sizes,
+    /// The job the cache belongs to.
+    cached_for: Option<Arc<Job>>,
+    /// Wall time of the last scrape's place in the rhythm, in ms.
+    aligned_ms: Option<i64>,
+    last_start: Option<Duration>,
+}
+
+/// Timers fire a little late. Within this much, the stamp is the exact place in the rhythm: regular stamps compress.
+const TOLERANCE_MS: i64 = 2;
+
+impl Loop {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        pool: Arc<PoolShared>,
+        shared: Arc<Shared>,
+        orders: watch::Receiver<Order>,
+    ) -> Loop {
+        Loop {
+            context,
+            pool,
+            shared,
+            orders,
+            state: Some(Box::default()),
+            sizes: Sizes::default(),
+            cached_for: None,
+            aligned_ms: None,
+            last_start: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let target = self.shared.target.load_full();
+        let clock = Arc::clone(&self.context.clock);
+        let interval = target.interval.std();
+        let delay = match self.context.options.first_scrape_at_once {
+            true => 0,
+            false => target.offset_ms(clock.now_ms(), self.context.seed()),
+        };
+        let mut next = clock.monotonic() + Duration::from_millis(delay.unsigned_abs());
+        drop(target);
+        while self.wait_until(next).await {
+            // Boxed, so that an idle target's task holds none of a request's state.
+            Box::pin(self.scrape()).await;
+            next += interval;
+            let now = clock.monotonic();
+            if now > next + interval {
+                // Places that were missed altogether are skipped, never caught up.
+                let missed = (now - next).as_nanos() / interval.as_nanos().max(1);
+                next += interval * u32::try_from(missed).unwrap_or(u32::MAX);
+            }
+        }
+        let order = *self.orders.borrow();
+        if order == Order::Leave && self.aligned_ms.is_some() {
+            self.leave(next, interval).await;
+        }
+    }
+
+    /// `false` when the loop shall end instead.
+    async fn wait_until(&mut self, at: Duration) -> bool {
+        let deadline = Instant::now() + at.saturating_sub(self.context.clock.monotonic());
+        let Loop { orders, .. } = self;
+        tokio::select! {
+            biased;
+            _ = orders.wait_for(|o| *o != Order::Run) => false,
+            () = tokio::time::sleep_until(deadline) => true,
+        }
+    }
+
+    /// Waits until the next two scrapes would have been, and a tenth of the interval more: a target that comes back by
+    /// then has newer samples, which the markers (stamped with the first of those times) do not overtake.
+    async fn leave(&mut self, next: Duration, interval: Duration) {
+        if !self.wait_leaving(next).await {
+            return;
+        }
+        let t_ms = self.context.clock.now_ms();
+        if !self.wait_leaving(next + interval + interval / 10).await {
+            return;
+        }
+        let (context, shared, job) = (Arc::clone(&self.context), Arc::clone(&self.shared), self.pool.job.load_full());
+        let Some(mut state) = self.state.take() else { return };
+        let Ok(permit) = Arc::clone(&context.permits).acquire_owned().await else { return };
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let target = shared.target.load_full();
+            let pass = Pass {
+                job: &job,
+                target: &target,
+                metrics: &context.metrics,
+                limits: context.options.parse_limits,
+                t_ms,
+            };
+            end_all(&mut state, context.store.as_ref(), &pass)
+        });
+        if let Ok(Err(e)) = done.await {
+            tracing::error!(error = %e, "Stale commit failed");
+        }
+    }
+
+    async fn wait_leaving(&mut self, at: Duration) -> bool {
+        let deadline = Instant::now() + at.saturating_sub(self.context.clock.monotonic());
+        let Loop { orders, .. } = self;
+        tokio::select! {
+            biased;
+            _ = orders.wait_for(|o| *o == Order::Quit) => false,
+            () = tokio::time::sleep_until(deadline) => true,
+        }
+    }
+
+    /// The stamp of a scrape that begins now.
+    fn stamp(&mut self, interval_ms: i64) -> i64 {
+        let now = self.context.clock.now_ms();
+        let aligned = match self.aligned_ms {
+            // Whole intervals later; from a clock that was set back, a new rhythm begins.
+            Some(before) if now >= before => now - (now - before) % interval_ms.max(1),
+            _ => now,
+        };
+        self.aligned_ms = Some(aligned);
+        if now - aligned <= TOLERANCE_MS.min(interval_ms / 100) { aligned } else { now }
+    }
+
+    async fn scrape(&mut self) {
+        let (context, shared) = (Arc::clone(&self.context), Arc::clone(&self.shared));
+        let (job, target) = (self.pool.job.load_full(), self.shared.target.load_full());
+        let started = context.clock.monotonic();
+        if let Some(before) = self.last_start.replace(started) {
+            let length = context.metrics.interval_length.with(&[&target.interval.to_string()]);
+            length.observe_duration(started.saturating_sub(before));
+        }
+        let t_ms = self.stamp(target.interval.ms());
+        let forced = self.pool.forced_error();
+        let fetched = match forced {
+            Some(e) => Err(e),
+            None => {
+                let Loop { orders, sizes, .. } = self;
+                tokio::select! {
+                    biased;
+                    _ = orders.wait_for(|o| *o != Order::Run) => return,
+                    fetched = fetch(&job, &target, &context.options.body_budget, *sizes) => fetched,
+                }
+            }
+        };
+        let Some(mut state) = self.state.take() else { return };
+        if let Some(before) = self.cached_for.replace(Arc::clone(&job))
+            && !Arc::ptr_eq(&before, &job)
+            && !before.same_series(&job)
+        {
+            state.cache.reset();
+        }
+        let mut sizes = self.sizes;
+        // As many passes as cores; the others wait here, holding nothing but their body.
+        let Ok(permit) = Arc::clone(&context.permits).acquire_owned().await else { return };
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let pass = Pass {
+                job: &job,
+                target: &target,
+                metrics: &context.metrics,
+                limits: context.options.parse_limits,
+                t_ms,
+            };
+            run_pass(&mut state, &shared, &context, &pass, fetched, &mut sizes, started);
+            (state, sizes)
+        });
+        match done.await {
+            Ok((state, sizes)) => {
+                self.state = Some(state);
+                self.sizes = sizes;
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "A scrape panicked; its target starts afresh");
+                self.state = Some(Box::default());
+            }
+        }
+    }
+}
+
+fn run_pass(
+    state: &mut State,
+    shared: &Shared,
+    context: &Context,
+    pass: &Pass<'_>,
+    fetched: Result<Fetched, ScrapeError>,
+    sizes: &mut Sizes,
+    started: Duration,
+) {
+    let opened = fetched.and_then(|f| {
+        sizes.wire = f.wire_bytes();
+        f.open(*sizes)
+    });
+    let mut body_bytes = 0;
+    match &opened {
+        Ok((body, _)) => {
+            sizes.body = body.bytes.len();
+            body_bytes = i64::try_from(body.bytes.len()).unwrap_or(i64::MAX);
+        }
+        Err(e) if e.is_body_size() => {
+            context.metrics.exceeded_body_size.inc();
+            body_bytes = -1;
+        }
+        Err(_) => {}
+    }
+    let (held, parsable) = match opened {
+        Ok((body, syntax)) => (Some((body, syntax)), None),
+        Err(e) => (None, Some(e)),
+    };
+    let input = match (&held, parsable) {
+        (Some((body, syntax)), _) => Ok(Parsable { bytes: &body.bytes, syntax: *syntax }),
+        (None, Some(e)) => Err(e),
+        (None, None) => Err(ScrapeError::Internal("no body and no reason".into())),
+    };
+    let config = &pass.job.config;
+    let mut duration = Duration::ZERO;
+    let finish = |counts: Counts, error: Option<&ScrapeError>| {
+        duration = context.clock.monotonic().saturating_sub(started);
+        Report {
+            is_up: error.is_none(),
+            duration_seconds: duration.as_secs_f64(),
+            scraped: counts.scraped,
+            post_relabel: counts.post_relabel,
+            added: counts.added,
+            timeout_seconds: pass.target.timeout.ms() as f64 / 1000.0,
+            sample_limit: config.sample_limit,
+            body_bytes,
+        }
+    };
+    let (error, committed) = ingest(state, &mut shared.families(), context.store.as_ref(), pass, input, finish);
+    if let Err(e) = committed {
+        tracing::error!(error = %e, target = %pass.target.url_text, "Scrape commit failed");
+    }
+    let mut status = shared.status();
+    status.health = if error.is_none() { Health::Up } else { Health::Down };
+    status.last_error = error.as_ref().map(shown).unwrap_or_default();
+    status.last_scrape_ms = Some(pass.t_ms);
+    status.last_duration = duration;
+    if let Some(e) = &error {
+        tracing::debug!(target = %pass.target.url_text, error = %shown(e), "Scrape failed");
+    }
+}

@@ -1,0 +1,94 @@
+//! Exemplars: the newest of all series in one ring of fixed size.
+use std::collections::VecDeque;
+
+use ferula_model::Labels;
+use hashbrown::HashMap;
+
+use crate::record::exemplars::ExemplarRecord;
+
+#[derive(Debug, Default)]
+pub struct Exemplars {
+    capacity: usize,
+    ring: VecDeque<ExemplarRecord>,
+    /// Newest exemplar of each series in the ring, and how many the series has there.
+    newest: HashMap<u64, (i64, u64, Labels, usize)>,
+}
+
+/// What becomes of an exemplar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    New,
+    /// The very same is there, or exemplars are off: ignored without an error.
+    Known,
+    OutOfOrder,
+}
+
+impl Exemplars {
+    pub fn new(capacity: usize) -> Exemplars {
+        Exemplars { capacity, ..Exemplars::default() }
+    }
+    pub fn is_enabled(&self) -> bool {
+        self.capacity > 0
+    }
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+    pub fn check(&self, e: &ExemplarRecord) -> Verdict {
+        if self.capacity == 0 {
+            return Verdict::Known;
+        }
+        match self.newest.get(&e.series) {
+            Some((t, v, labels, _)) if *t == e.t_ms && *v == e.value.to_bits() && *labels == e.labels => Verdict::Known,
+            Some((t, ..)) if e.t_ms < *t => Verdict::OutOfOrder,
+            _ => Verdict::New,
+        }
+    }
+    /// Adds what [`Exemplars::check`] calls new, dropping the oldest if the ring is full.
+    pub fn add(&mut self, e: ExemplarRecord) -> Verdict {
+        let verdict = self.check(&e);
+        if verdict != Verdict::New {
+            return verdict;
+        }
+        if self.ring.len() >= self.capacity
+            && let Some(old) = self.ring.pop_front()
+            && let Some(entry) = self.newest.get_mut(&old.series)
+        {
+            entry.3 -= 1;
+            if entry.3 == 0 {
+                self.newest.remove(&old.series);
+            }
+        }
+        let entry = self.newest.entry(e.series).or_insert_with(|| (e.t_ms, 0, Labels::empty(), 0));
+        *entry = (e.t_ms, e.value.to_bits(), e.labels.clone(), entry.3 + 1);
+        self.ring.push_back(e);
+        Verdict::New
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &ExemplarRecord> {
+        self.ring.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_forgets_the_oldest() {
+        let mut ring = Exemplars::new(2);
+        let e = |series, t_ms| ExemplarRecord { series, t_ms, value: 1.0, labels: Labels::empty() };
+        assert_eq!(
+            (ring.add(e(1, 10)), ring.add(e(1, 10)), ring.add(e(1, 9))),
+            (Verdict::New, Verdict::Known, Verdict::OutOfOrder)
+        );
+        assert_eq!((ring.add(e(2, 5)), ring.add(e(2, 6))), (Verdict::New, Verdict::New));
+        assert_eq!(ring.iter().map(|e| (e.series, e.t_ms)).collect::<Vec<_>>(), [(2, 5), (2, 6)]);
+        assert_eq!(ring.add(e(1, 1)), Verdict::New, "series 1 is forgotten");
+        assert_eq!(Exemplars::new(0).add(e(1, 1)), Verdict::Known);
+    }
+}

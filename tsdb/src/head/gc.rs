@@ -1,0 +1,59 @@
+//! Dropping what is old: chunks before a time, and series that have nothing left.
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use hashbrown::HashSet;
+
+use super::series::MemSeries;
+use super::{Head, add};
+
+impl Head {
+    /// Drops every sample before `mint_ms` that lies in a whole chunk before it, and the series that are empty then.
+    /// Readers keep what they already took.
+    pub fn truncate_memory(&self, mint_ms: i64) {
+        let mut empty = Vec::new();
+        let mut oldest = i64::MAX;
+        for series in self.series.all() {
+            let mut state = series.state();
+            let dropped = state.truncate(mint_ms);
+            add(&self.counts.chunks_removed, dropped as u64);
+            match state.min_time() {
+                Some(t) => oldest = oldest.min(t),
+                None => {
+                    drop(state);
+                    empty.push(series);
+                }
+            }
+        }
+        self.remove(empty);
+        self.set_min_valid_time(mint_ms);
+        // What remains may begin before `mint_ms`: the chunk that spans it stays whole.
+        if oldest != i64::MAX || self.is_initialised() {
+            self.min_time.store(mint_ms.max(oldest.min(mint_ms)), Ordering::Release);
+        }
+        self.tombstones.write().unwrap_or_else(PoisonError::into_inner).retain(|_, intervals| {
+            intervals.retain(|(_, maxt)| *maxt >= mint_ms);
+            !intervals.is_empty()
+        });
+        add(&self.counts.truncations, 1);
+    }
+
+    /// Removes series that are empty and that no appender or reader holds.
+    fn remove(&self, candidates: Vec<Arc<MemSeries>>) {
+        let (mut dead, mut pairs) = (HashSet::new(), HashSet::new());
+        for series in &candidates {
+            if self.series.remove_if(series, |s| s.state().is_empty()) {
+                dead.insert(series.series_ref as u32);
+                pairs.extend(series.symbols().iter().copied());
+            }
+        }
+        if dead.is_empty() {
+            return;
+        }
+        self.postings.write().unwrap_or_else(PoisonError::into_inner).remove(&dead, &pairs);
+        add(&self.counts.series_removed, dead.len() as u64);
+        self.counts.series.fetch_sub(dead.len() as u64, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}

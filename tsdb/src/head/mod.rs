@@ -1,0 +1,203 @@
+//! The head: the newest samples of all series, in memory, behind the write-ahead log.
+//!
+//! [`append`] checks samples and collects a batch, [`commit`] logs and applies it, [`read`] answers queries,
+//! [`replay`] rebuilds the head from the log, [`gc`] drops what is old.
+pub mod append;
+pub mod commit;
+pub mod exemplars;
+pub mod gc;
+pub mod index;
+pub mod isolation;
+pub mod postings;
+pub mod read;
+pub mod replay;
+pub mod series;
+pub mod symbols;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use ferula_model::{LabelView, Labels};
+use ferula_storage::AppendError;
+use hashbrown::HashMap;
+
+use crate::options::Options;
+use crate::wal::{Compression, Wal};
+use exemplars::Exemplars;
+use index::SeriesIndex;
+use isolation::Isolation;
+use postings::Postings;
+use series::{CutRules, FullChunk, MemSeries};
+use symbols::Symbols;
+
+/// Deleted stretches of a series, both bounds inclusive.
+pub type Intervals = Vec<(i64, i64)>;
+
+#[derive(Debug)]
+pub struct Head {
+    pub(crate) symbols: Arc<Symbols>,
+    pub(crate) series: SeriesIndex,
+    pub(crate) postings: RwLock<Postings>,
+    pub(crate) isolation: Arc<Isolation>,
+    pub(crate) exemplars: Mutex<Exemplars>,
+    pub(crate) tombstones: RwLock<HashMap<u64, Intervals>>,
+    pub(crate) wal: Option<Arc<Wal>>,
+    compression: Compression,
+    pub(crate) rules: CutRules,
+    max_series: u64,
+    last_ref: AtomicU64,
+    /// Inclusive; `MAX` and `MIN` while the head is empty.
+    min_time: AtomicI64,
+    max_time: AtomicI64,
+    /// What is older belongs to blocks and is refused.
+    min_valid_time: AtomicI64,
+    pub(crate) counts: Counts,
+    /// Grows with every series made or removed.
+    pub(crate) generation: AtomicU64,
+}
+
+/// Counted on the hot path, read by the metrics.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub series: AtomicU64,
+    pub series_created: AtomicU64,
+    pub series_removed: AtomicU64,
+    pub chunks_created: AtomicU64,
+    pub chunks_removed: AtomicU64,
+    pub floats_appended: AtomicU64,
+    pub histograms_appended: AtomicU64,
+    pub out_of_order: AtomicU64,
+    pub out_of_bounds: AtomicU64,
+    pub too_old: AtomicU64,
+    pub exemplars_appended: AtomicU64,
+    pub exemplars_out_of_order: AtomicU64,
+    pub appenders: AtomicU64,
+    pub truncations: AtomicU64,
+}
+
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+impl Head {
+    pub fn new(options: &Options, wal: Option<Arc<Wal>>) -> Head {
+        Head {
+            symbols: Arc::default(),
+            series: SeriesIndex::default(),
+            postings: RwLock::default(),
+            isolation: Arc::default(),
+            exemplars: Mutex::new(Exemplars::new(options.max_exemplars)),
+            tombstones: RwLock::default(),
+            wal,
+            compression: options.wal_compression,
+            rules: CutRules {
+                chunk_range_ms: options.block_range_ms.max(1),
+                samples_per_chunk: options.samples_per_chunk.clamp(4, 10_000),
+            },
+            max_series: if options.max_series == 0 { u64::MAX } else { options.max_series },
+            last_ref: AtomicU64::new(0),
+            min_time: AtomicI64::new(i64::MAX),
+            max_time: AtomicI64::new(i64::MIN),
+            min_valid_time: AtomicI64::new(i64::MIN),
+            counts: Counts::default(),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    pub fn min_time(&self) -> i64 {
+        self.min_time.load(Ordering::Acquire)
+    }
+    pub fn max_time(&self) -> i64 {
+        self.max_time.load(Ordering::Acquire)
+    }
+    /// Whether the head has taken a sample yet.
+    pub fn is_initialised(&self) -> bool {
+        self.min_time() != i64::MAX
+    }
+    /// The first sample of an empty head decides its range, be it of 1970.
+    pub(crate) fn initialise(&self, t_ms: i64) {
+        if self.min_time.compare_exchange(i64::MAX, t_ms, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let _ = self.max_time.compare_exchange(i64::MIN, t_ms, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+    /// Nothing older is taken: neither what blocks hold, nor the half range that compaction may be cutting off.
+    pub(crate) fn appendable_from(&self) -> i64 {
+        let window = self.max_time().saturating_sub(self.rules.chunk_range_ms / 2);
+        window.max(self.min_valid_time.load(Ordering::Acquire))
+    }
+    pub(crate) fn set_min_valid_time(&self, t_ms: i64) {
+        self.min_valid_time.fetch_max(t_ms, Ordering::AcqRel);
+    }
+    pub(crate) fn widen(&self, mint_ms: i64, maxt_ms: i64) {
+        if mint_ms <= maxt_ms {
+            self.min_time.fetch_min(mint_ms, Ordering::AcqRel);
+            self.max_time.fetch_max(maxt_ms, Ordering::AcqRel);
+        }
+    }
+    pub fn series_count(&self) -> u64 {
+        self.counts.series.load(Ordering::Relaxed)
+    }
+    pub fn last_ref(&self) -> u64 {
+        self.last_ref.load(Ordering::Relaxed)
+    }
+    pub(crate) fn note_ref(&self, series_ref: u64) {
+        self.last_ref.fetch_max(series_ref, Ordering::AcqRel);
+    }
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+    pub(crate) fn exemplars(&self) -> MutexGuard<'_, Exemplars> {
+        self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The series of these labels, created if need be under the next free reference.
+    pub(crate) fn get_or_create(&self, labels: &Labels) -> Result<(Arc<MemSeries>, bool), AppendError> {
+        self.create(labels, None)
+    }
+
+    /// As [`Head::get_or_create`]; a new series takes the reference given.
+    pub(crate) fn create(
+        &self,
+        labels: &Labels,
+        series_ref: Option<u64>,
+    ) -> Result<(Arc<MemSeries>, bool), AppendError> {
+        let hash = labels.stable_hash();
+        let (series, is_new) = self.series.get_or_create(hash, labels, || {
+            if self.series_count() >= self.max_series {
+                return Err(AppendError::SeriesBudget);
+            }
+            let mut pairs = Vec::with_capacity(labels.len());
+            for (n, v) in labels.iter() {
+                let intern = |s| self.symbols.intern(s).ok_or(AppendError::SeriesBudget);
+                pairs.push((intern(n)?, intern(v)?));
+            }
+            let series_ref = match series_ref {
+                Some(r) => {
+                    self.note_ref(r);
+                    r
+                }
+                None => self.last_ref.fetch_add(1, Ordering::AcqRel) + 1,
+            };
+            if u32::try_from(series_ref).is_err() {
+                return Err(AppendError::SeriesBudget); // postings hold 32 bits
+            }
+            let symbols = Arc::clone(&self.symbols);
+            Ok(Arc::new(MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice())))
+        })?;
+        if is_new {
+            let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
+            postings.add(series.series_ref as u32, series.symbols());
+            drop(postings);
+            add(&self.counts.series, 1);
+            add(&self.counts.series_created, 1);
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok((series, is_new))
+    }
+
+    /// Takes a full chunk out of a series' hands and says where it lies from now on.
+    pub(crate) fn store_chunk(&self, chunk: FullChunk) -> FullChunk {
+        add(&self.counts.chunks_created, 1);
+        chunk
+    }
+}

@@ -1,0 +1,149 @@
+//! Which series have which label pair: ascending lists of references under name and value symbols.
+//!
+//! References are kept in 32 bits: the head refuses the 4,294,967,296th series of a directory's life. Cost: about 45
+//! bytes for a series with ten labels.
+use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
+
+/// Four references fit beside the header without an allocation.
+pub type List = SmallVec<[u32; 4]>;
+
+#[derive(Debug, Default)]
+pub struct Postings {
+    names: HashMap<u32, HashMap<u32, List>>,
+    pairs: usize,
+}
+
+impl Postings {
+    pub fn add(&mut self, series: u32, labels: &[(u32, u32)]) {
+        for (name, value) in labels {
+            let values = self.names.entry(*name).or_default();
+            let list = values.entry(*value).or_insert_with(|| {
+                self.pairs += 1;
+                List::new()
+            });
+            match list.last() {
+                // Two threads may add their new series in the other order.
+                Some(last) if *last >= series => {
+                    if let Err(at) = list.binary_search(&series) {
+                        list.insert(at, series);
+                    }
+                }
+                _ => list.push(series),
+            }
+        }
+    }
+    pub fn remove(&mut self, dead: &HashSet<u32>, pairs: &HashSet<(u32, u32)>) {
+        for (name, value) in pairs {
+            let Some(values) = self.names.get_mut(name) else { continue };
+            if let Some(list) = values.get_mut(value) {
+                list.retain(|r| !dead.contains(r));
+                if list.is_empty() {
+                    values.remove(value);
+                    self.pairs -= 1;
+                } else if list.spilled() && list.len() < list.capacity() / 2 {
+                    list.shrink_to_fit();
+                }
+            }
+            if values.is_empty() {
+                self.names.remove(name);
+            }
+        }
+    }
+    pub fn list(&self, name: u32, value: u32) -> &[u32] {
+        self.names.get(&name).and_then(|v| v.get(&value)).map_or(&[], |l| l)
+    }
+    pub fn values(&self, name: u32) -> Option<&HashMap<u32, List>> {
+        self.names.get(&name)
+    }
+    pub fn names(&self) -> impl Iterator<Item = u32> + '_ {
+        self.names.keys().copied()
+    }
+    /// Number of distinct label pairs.
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+}
+
+/// What both lists have. Gallops through the longer one.
+pub fn intersect(a: &[u32], b: &[u32]) -> Vec<u32> {
+    let (short, mut long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut out = Vec::with_capacity(short.len());
+    for x in short {
+        long = skip_to(long, *x);
+        match long.first() {
+            None => break,
+            Some(y) if y == x => out.push(*x),
+            Some(_) => {}
+        }
+    }
+    out
+}
+
+/// What is in `a` and not in `b`.
+pub fn subtract(a: &[u32], mut b: &[u32]) -> Vec<u32> {
+    let mut out = Vec::with_capacity(a.len());
+    for x in a {
+        b = skip_to(b, *x);
+        if b.first() != Some(x) {
+            out.push(*x);
+        }
+    }
+    out
+}
+
+/// Everything that is in any list.
+pub fn union(lists: &[&[u32]]) -> Vec<u32> {
+    match lists {
+        [] => Vec::new(),
+        [one] => one.to_vec(),
+        many => {
+            let mut out = Vec::with_capacity(many.iter().map(|l| l.len()).sum());
+            many.iter().for_each(|l| out.extend_from_slice(l));
+            out.sort_unstable(); // ascending runs: the sort merges them
+            out.dedup();
+            out
+        }
+    }
+}
+
+/// `list` from its first element `>= x` on.
+fn skip_to(list: &[u32], x: u32) -> &[u32] {
+    let mut step = 1;
+    let mut low = 0;
+    while list.get(low + step).is_some_and(|y| *y < x) {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step + 1).min(list.len());
+    let found = low + list.get(low..high).unwrap_or(&[]).partition_point(|y| *y < x);
+    list.get(found..).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn as_sets(a in proptest::collection::btree_set(0u32..300, 0..200),
+                b in proptest::collection::btree_set(0u32..300, 0..200)) {
+            let (x, y): (Vec<_>, Vec<_>) = (a.iter().copied().collect(), b.iter().copied().collect());
+            prop_assert_eq!(intersect(&x, &y), a.intersection(&b).copied().collect::<Vec<_>>());
+            prop_assert_eq!(subtract(&x, &y), a.difference(&b).copied().collect::<Vec<_>>());
+            prop_assert_eq!(union(&[&x, &y]), a.union(&b).copied().collect::<Vec<_>>());
+        }
+        #[test]
+        fn lists_stay_sorted(refs in proptest::collection::vec(0u32..100, 0..60), drop in 0u32..100) {
+            let mut p = Postings::default();
+            refs.iter().for_each(|r| p.add(*r, &[(1, 2), (3, r % 4)]));
+            let mut want: BTreeSet<_> = refs.into_iter().collect();
+            prop_assert_eq!(p.list(1, 2), want.iter().copied().collect::<Vec<_>>());
+            p.remove(&HashSet::from_iter([drop]), &HashSet::from_iter([(1, 2), (3, drop % 4)]));
+            want.remove(&drop);
+            prop_assert_eq!(p.list(1, 2), want.iter().copied().collect::<Vec<_>>());
+        }
+    }
+}

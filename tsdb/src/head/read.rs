@@ -1,0 +1,127 @@
+//! The head's postings as a [`LabelIndex`], and label queries.
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+
+use hashbrown::{HashMap, HashSet};
+
+use super::postings::{Postings, union};
+use super::series::MemSeries;
+use super::{Head, Intervals};
+use crate::error::Error;
+use crate::query::select::LabelIndex;
+
+/// The head's index while its postings are locked for reading: creation of series waits meanwhile.
+pub struct HeadIndex<'a> {
+    head: &'a Head,
+    postings: RwLockReadGuard<'a, Postings>,
+}
+
+impl Head {
+    pub fn index(&self) -> HeadIndex<'_> {
+        HeadIndex { head: self, postings: self.postings.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+    /// The series of ascending references; those gone meanwhile are left out.
+    pub fn series_of(&self, refs: &[u32]) -> Vec<Arc<MemSeries>> {
+        let mut out = Vec::with_capacity(refs.len());
+        self.series.by_refs(refs.iter().map(|r| u64::from(*r)), &mut out);
+        out
+    }
+    /// All values of `name`, unsorted.
+    pub fn all_label_values(&self, name: &str) -> Vec<String> {
+        let index = self.index();
+        let values = self.symbols.lookup(name).and_then(|n| index.postings.values(n));
+        values.into_iter().flat_map(|v| v.keys()).map(|v| self.symbols.get(*v).to_owned()).collect()
+    }
+    /// Values of `name` among these series.
+    pub fn label_values_of(&self, series: &[Arc<MemSeries>], name: &str) -> BTreeSet<String> {
+        let Some(name) = self.symbols.lookup(name) else { return BTreeSet::new() };
+        let ids: HashSet<u32> =
+            series.iter().filter_map(|s| s.symbols().iter().find(|(n, _)| *n == name).map(|(_, v)| *v)).collect();
+        ids.into_iter().map(|v| self.symbols.get(v).to_owned()).collect()
+    }
+    pub fn all_label_names(&self) -> BTreeSet<String> {
+        self.index().postings.names().map(|n| self.symbols.get(n).to_owned()).collect()
+    }
+    pub fn label_names_of(&self, series: &[Arc<MemSeries>]) -> BTreeSet<String> {
+        let ids: HashSet<u32> = series.iter().flat_map(|s| s.symbols()).map(|(n, _)| *n).collect();
+        ids.into_iter().map(|n| self.symbols.get(n).to_owned()).collect()
+    }
+    /// Deleted stretches of a series.
+    pub fn deleted(&self, series_ref: u64) -> Intervals {
+        let tombstones = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);
+        if tombstones.is_empty() { Intervals::new() } else { tombstones.get(&series_ref).cloned().unwrap_or_default() }
+    }
+    pub(crate) fn add_tombstone(&self, series_ref: u64, mint_ms: i64, maxt_ms: i64) {
+        let mut tombstones = self.tombstones.write().unwrap_or_else(PoisonError::into_inner);
+        add_interval(tombstones.entry(series_ref).or_default(), mint_ms, maxt_ms);
+    }
+}
+
+/// Adds an interval to a sorted list, joining what touches.
+pub fn add_interval(intervals: &mut Intervals, mint_ms: i64, maxt_ms: i64) {
+    if mint_ms > maxt_ms {
+        return;
+    }
+    intervals.push((mint_ms, maxt_ms));
+    intervals.sort_unstable();
+    let mut joined: Intervals = Vec::with_capacity(intervals.len());
+    for (from, to) in intervals.drain(..) {
+        match joined.last_mut() {
+            Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    *intervals = joined;
+}
+
+impl HeadIndex<'_> {
+    pub fn postings(&self) -> &Postings {
+        &self.postings
+    }
+}
+
+impl LabelIndex for HeadIndex<'_> {
+    fn all(&self) -> Result<Vec<u32>, Error> {
+        Ok(self.head.series.all().iter().map(|s| s.series_ref as u32).collect())
+    }
+    fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, Error> {
+        let symbols = &self.head.symbols;
+        Ok(Cow::Borrowed(match (symbols.lookup(name), symbols.lookup(value)) {
+            (Some(n), Some(v)) => self.postings.list(n, v),
+            _ => &[],
+        }))
+    }
+    fn value_count(&self, name: &str) -> usize {
+        self.head.symbols.lookup(name).and_then(|n| self.postings.values(n)).map_or(0, |v| v.len())
+    }
+    fn lists(&self, name: &str, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
+        let Some(values) = self.head.symbols.lookup(name).and_then(|n| self.postings.values(n)) else {
+            return Ok(Vec::new());
+        };
+        let lists: Vec<&[u32]> = values
+            .iter()
+            .filter(|(v, _)| {
+                let text = self.head.symbols.get(**v);
+                text.starts_with(prefix) && wanted(text)
+            })
+            .map(|(_, list)| &**list)
+            .collect();
+        Ok(union(&lists))
+    }
+    fn filter(&self, series: Vec<u32>, name: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
+        let name = self.head.symbols.lookup(name);
+        let absent = wanted("");
+        let mut known: HashMap<u32, bool> = HashMap::new(); // one test for each distinct value
+        let keep = |s: &Arc<MemSeries>| match name.and_then(|n| s.symbols().iter().find(|(a, _)| *a == n)) {
+            None => absent,
+            Some((_, v)) => *known.entry(*v).or_insert_with(|| wanted(self.head.symbols.get(*v))),
+        };
+        let mut found = self.head.series_of(&series);
+        found.retain({
+            let mut keep = keep;
+            move |s| keep(s)
+        });
+        Ok(found.iter().map(|s| s.series_ref as u32).collect())
+    }
+}

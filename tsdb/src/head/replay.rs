@@ -1,0 +1,176 @@
+//! Rebuilding the head from records of the log.
+use hashbrown::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ferula_model::Labels;
+
+use super::series::MemSeries;
+use super::{Head, add};
+use crate::encoding::Malformed;
+use crate::format::record as kind;
+use crate::record;
+
+/// What a replay found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplayStats {
+    pub records: u64,
+    pub series: u64,
+    pub samples: u64,
+    pub histograms: u64,
+    /// Samples whose series record is lost. They are never given to another series.
+    pub orphaned: u64,
+    /// Records that did not decode although their checksum was right.
+    pub malformed: u64,
+    /// Records of a type this program does not know.
+    pub unknown: u64,
+}
+
+/// Applies records one by one.
+pub struct Replay<'a> {
+    head: &'a Head,
+    /// A series that was created anew after it had been dropped has two references in the log.
+    aliases: HashMap<u64, Arc<MemSeries>>,
+    /// The page of series looked up last: samples come in the order of their references.
+    pub stats: ReplayStats,
+    mint_ms: i64,
+    maxt_ms: i64,
+    /// Samples before this are in blocks.
+    valid_from: i64,
+}
+
+impl<'a> Replay<'a> {
+    pub fn new(head: &'a Head) -> Self {
+        let valid_from = head.min_valid_time.load(Ordering::Acquire);
+        Replay {
+            head,
+            aliases: HashMap::new(),
+            stats: ReplayStats::default(),
+            mint_ms: i64::MAX,
+            maxt_ms: i64::MIN,
+            valid_from,
+        }
+    }
+
+    fn find(head: &Head, aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> Option<Arc<MemSeries>> {
+        head.series.by_ref(series_ref).or_else(|| aliases.get(&series_ref).cloned())
+    }
+
+    pub fn apply(&mut self, bytes: &[u8]) {
+        self.stats.records += 1;
+        let result = match record::kind(bytes) {
+            kind::SERIES => self.series(bytes),
+            kind::SAMPLES => self.samples(bytes),
+            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
+                self.histograms(bytes)
+            }
+            kind::TOMBSTONES => self.tombstones(bytes),
+            kind::EXEMPLARS => self.exemplars(bytes),
+            kind::METADATA | kind::MMAP_MARKERS => Ok(()),
+            _ => {
+                self.stats.unknown += 1;
+                Ok(())
+            }
+        };
+        if let Err(m) = result {
+            self.stats.malformed += 1;
+            tracing::warn!(what = m.0, kind = record::kind(bytes), "a record of the write-ahead log is malformed");
+        }
+    }
+
+    fn series(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        record::series::decode(bytes, |series_ref, pairs| {
+            self.head.note_ref(series_ref);
+            let labels = Labels::from_pairs(pairs.iter().copied());
+            if labels.is_empty() {
+                return;
+            }
+            if let Ok((series, is_new)) = self.head.create(&labels, Some(series_ref)) {
+                self.stats.series += u64::from(is_new);
+                series.logged.store(true, Ordering::Release);
+                if series.series_ref != series_ref {
+                    self.aliases.insert(series_ref, series);
+                }
+            }
+        })
+    }
+
+    fn samples(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let (head, aliases, stats) = (self.head, &self.aliases, &mut self.stats);
+        let (mut mint, mut maxt) = (self.mint_ms, self.maxt_ms);
+        let mut unknown_max = 0;
+        let mut store = |c| head.store_chunk(c);
+        let result = record::samples::decode(bytes, |s| {
+            if s.t_ms < self.valid_from {
+                return;
+            }
+            let Some(series) = Self::find(head, aliases, s.series) else {
+                stats.orphaned += 1;
+                unknown_max = unknown_max.max(s.series);
+                return;
+            };
+            if series.state().append_float(s.t_ms, s.value.to_bits(), (0, u64::MAX), head.rules, &mut store) == Ok(true)
+            {
+                stats.samples += 1;
+                mint = mint.min(s.t_ms);
+                maxt = maxt.max(s.t_ms);
+            }
+        });
+        (self.mint_ms, self.maxt_ms) = (mint, maxt);
+        head.note_ref(unknown_max);
+        result
+    }
+
+    fn histograms(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let (head, aliases, stats) = (self.head, &self.aliases, &mut self.stats);
+        let mut store = |c| head.store_chunk(c);
+        let (mut mint, mut maxt) = (self.mint_ms, self.maxt_ms);
+        let result = record::histograms::decode(bytes, |s| {
+            if s.t_ms < self.valid_from {
+                return;
+            }
+            let Some(series) = Self::find(head, aliases, s.series) else {
+                stats.orphaned += 1;
+                head.note_ref(s.series);
+                return;
+            };
+            if series.state().append_histogram(s.t_ms, s.histogram, (0, u64::MAX), head.rules, &mut store) == Ok(true) {
+                stats.histograms += 1;
+                mint = mint.min(s.t_ms);
+                maxt = maxt.max(s.t_ms);
+            }
+        });
+        (self.mint_ms, self.maxt_ms) = (mint, maxt);
+        result
+    }
+
+    fn tombstones(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        record::tombstones::decode(bytes, |t| {
+            if let Some(series) = Self::find(self.head, &self.aliases, t.series)
+                && t.maxt_ms >= self.valid_from
+            {
+                self.head.add_tombstone(series.series_ref, t.mint_ms, t.maxt_ms);
+            }
+        })
+    }
+
+    fn exemplars(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        record::exemplars::decode(bytes, |mut e| {
+            if let Some(series) = Self::find(self.head, &self.aliases, e.series) {
+                e.series = series.series_ref;
+                self.head.exemplars().add(e);
+            }
+        })
+    }
+
+    /// Sets the head's range. To be called after the last record.
+    pub fn finish(self) -> ReplayStats {
+        self.head.widen(self.mint_ms, self.maxt_ms);
+        let h = &self.head.counts;
+        for c in [&h.floats_appended, &h.histograms_appended, &h.series_created] {
+            c.store(0, Ordering::Relaxed); // replayed ones were counted when they first came
+        }
+        add(&h.series_created, 0);
+        self.stats
+    }
+}

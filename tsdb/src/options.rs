@@ -1,0 +1,54 @@
+//! What the store can be told.
+use crate::wal::Compression;
+
+/// Upstream's block range: the head holds up to one and a half of it.
+pub const BLOCK_RANGE_MS: i64 = 2 * 60 * 60 * 1000;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Blocks wholly older than the newest one's end minus this are dropped; 0 keeps them. Upstream's default: 15 days.
+    pub retention_ms: i64,
+    /// Blocks are dropped, oldest first, beyond so many bytes; 0 for no limit.
+    pub retention_size_bytes: u64,
+    /// 0 for 128 MiB.
+    pub wal_segment_size_bytes: u64,
+    pub wal_compression: Compression,
+    /// Range of the smallest blocks; the head is cut when it spans 1.5 of it.
+    pub block_range_ms: i64,
+    /// Range of the largest blocks; 0 for a tenth of the retention, at most 31 days.
+    pub max_block_range_ms: i64,
+    /// Exemplars kept in memory; 0 switches them off.
+    pub max_exemplars: usize,
+    /// Samples this much older than the newest one are accepted out of order; 0 switches that off.
+    pub out_of_order_window_ms: i64,
+    /// Samples wanted in one chunk.
+    pub samples_per_chunk: u16,
+    /// At most so many series may be created in the head; 0 for no limit.
+    pub max_series: u64,
+    /// Compaction and retention run by themselves, once a minute.
+    pub background: bool,
+    /// Damage found at start is an error instead of being moved aside.
+    pub strict_recovery: bool,
+    /// Filled in while [`crate::Db::open`] replays.
+    pub progress: Option<std::sync::Arc<crate::replay::Progress>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            retention_ms: 15 * 24 * 60 * 60 * 1000,
+            retention_size_bytes: 0,
+            wal_segment_size_bytes: 0,
+            wal_compression: Compression::Snappy,
+            block_range_ms: BLOCK_RANGE_MS,
+            max_block_range_ms: 0,
+            max_exemplars: 0,
+            out_of_order_window_ms: 0,
+            samples_per_chunk: 120,
+            max_series: 0,
+            background: true,
+            strict_recovery: false,
+            progress: None,
+        }
+    }
+}

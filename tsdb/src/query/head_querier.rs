@@ -1,0 +1,254 @@
+//! Reading the head: a consistent view as of the moment the querier was made.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ferula_model::labels::compare;
+use ferula_model::{Charge, Exemplar, LabelView, Matcher};
+use ferula_storage::{
+    Annotations, Column, ExemplarSeries, LabelHints, Querier, QueryContext, QueryStats, SampleBatch, SampleIter,
+    SelectHints, Series, SeriesSet, StorageError,
+};
+
+use super::select::select;
+use crate::chunk::decode;
+use crate::error::Error;
+use crate::head::isolation::Reader;
+use crate::head::series::{ChunkData, ChunkView, MemSeries};
+use crate::head::{Head, Intervals};
+
+/// Bytes charged to the query for each selected series: its handle and iterator.
+const SERIES_BYTES: u64 = 160;
+/// Between two looks at deadline and cancellation.
+const CHECK_EVERY: usize = 1024;
+
+pub struct HeadQuerier {
+    head: Arc<Head>,
+    reader: Arc<Reader>,
+    mint_ms: i64,
+    maxt_ms: i64,
+}
+
+impl HeadQuerier {
+    pub fn new(head: Arc<Head>, mint_ms: i64, maxt_ms: i64) -> HeadQuerier {
+        let reader = Arc::new(head.isolation.reader());
+        HeadQuerier { head, reader, mint_ms, maxt_ms }
+    }
+    fn series(&self, ctx: &QueryContext, matchers: &[Matcher]) -> Result<(Vec<Arc<MemSeries>>, Charge), StorageError> {
+        ctx.check()?;
+        let refs = select(&self.head.index(), matchers)?;
+        let charge = ctx.budget.charge(refs.len() as u64 * SERIES_BYTES)?;
+        Ok((self.head.series_of(&refs), charge))
+    }
+}
+
+/// Cuts to the limit; upstream warns when it did.
+fn limited(values: BTreeSet<String>, limit: usize) -> (Vec<String>, Annotations) {
+    let mut notes = Annotations::default();
+    let mut values: Vec<String> = values.into_iter().collect();
+    if limit > 0 && values.len() > limit {
+        values.truncate(limit);
+        notes.warn("results truncated due to limit");
+    }
+    (values, notes)
+}
+
+impl Querier for HeadQuerier {
+    fn select(
+        &self,
+        ctx: &QueryContext,
+        sorted: bool,
+        hints: &SelectHints,
+        matchers: &[Matcher],
+    ) -> Result<Box<dyn SeriesSet>, StorageError> {
+        let (mut series, charge) = self.series(ctx, matchers)?;
+        if sorted {
+            series.sort_by(|a, b| compare(&**a, &**b));
+        }
+        if hints.limit > 0 {
+            series.truncate(hints.limit);
+        }
+        Ok(Box::new(HeadSeriesSet {
+            ctx: ctx.clone(),
+            _charge: charge,
+            series: series.into_iter(),
+            head: Arc::clone(&self.head),
+            reader: Arc::clone(&self.reader),
+            mint_ms: self.mint_ms,
+            maxt_ms: self.maxt_ms,
+            series_only: hints.series_only,
+            given: 0,
+        }))
+    }
+
+    fn label_values(
+        &self,
+        ctx: &QueryContext,
+        name: &str,
+        hints: &LabelHints,
+        matchers: &[Matcher],
+    ) -> Result<(Vec<String>, Annotations), StorageError> {
+        let values = if matchers.is_empty() {
+            self.head.all_label_values(name).into_iter().collect()
+        } else {
+            let (series, _charge) = self.series(ctx, matchers)?;
+            self.head.label_values_of(&series, name)
+        };
+        Ok(limited(values, hints.limit))
+    }
+
+    fn label_names(
+        &self,
+        ctx: &QueryContext,
+        hints: &LabelHints,
+        matchers: &[Matcher],
+    ) -> Result<(Vec<String>, Annotations), StorageError> {
+        let names = if matchers.is_empty() {
+            self.head.all_label_names()
+        } else {
+            let (series, _charge) = self.series(ctx, matchers)?;
+            self.head.label_names_of(&series)
+        };
+        Ok(limited(names, hints.limit))
+    }
+
+    fn exemplars(
+        &self,
+        ctx: &QueryContext,
+        matcher_sets: &[Vec<Matcher>],
+    ) -> Result<Vec<ExemplarSeries>, StorageError> {
+        let mut wanted: hashbrown::HashMap<u64, (Arc<MemSeries>, Vec<Exemplar>)> = hashbrown::HashMap::new();
+        for matchers in matcher_sets {
+            let (series, _charge) = self.series(ctx, matchers)?;
+            wanted.extend(series.into_iter().map(|s| (s.series_ref, (s, Vec::new()))));
+        }
+        for e in self.head.exemplars().iter().filter(|e| (self.mint_ms..=self.maxt_ms).contains(&e.t_ms)) {
+            if let Some((_, list)) = wanted.get_mut(&e.series) {
+                list.push(Exemplar { labels: e.labels.clone(), value: e.value, t_ms: Some(e.t_ms) });
+            }
+        }
+        let mut out: Vec<_> = wanted
+            .into_values()
+            .filter(|(_, list)| !list.is_empty())
+            .map(|(s, mut exemplars)| {
+                exemplars.sort_by_key(|e| e.t_ms);
+                ExemplarSeries { labels: s.to_labels(), exemplars }
+            })
+            .collect();
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(out)
+    }
+}
+
+struct HeadSeriesSet {
+    ctx: QueryContext,
+    _charge: Charge,
+    series: std::vec::IntoIter<Arc<MemSeries>>,
+    head: Arc<Head>,
+    reader: Arc<Reader>,
+    mint_ms: i64,
+    maxt_ms: i64,
+    series_only: bool,
+    given: usize,
+}
+
+impl SeriesSet for HeadSeriesSet {
+    fn next(&mut self) -> Option<Result<Series, StorageError>> {
+        if self.given.is_multiple_of(CHECK_EVERY)
+            && let Err(e) = self.ctx.check()
+        {
+            self.series = Vec::new().into_iter();
+            return Some(Err(e.into()));
+        }
+        loop {
+            let series = self.series.next()?;
+            let chunks = series.state().snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader)).chunks;
+            if chunks.is_empty() {
+                continue; // nothing of it lies in the range
+            }
+            self.given += 1;
+            QueryStats::add(&self.ctx.stats.series, 1);
+            let deleted = self.head.deleted(series.series_ref);
+            let samples: Box<dyn SampleIter> = if self.series_only {
+                Box::new(ChunkIter::new(Vec::new(), self.mint_ms, self.maxt_ms, deleted, None))
+            } else {
+                QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
+                Box::new(ChunkIter::new(chunks, self.mint_ms, self.maxt_ms, deleted, Some(self.ctx.clone())))
+            };
+            return Some(Ok(Series { labels: series, samples }));
+        }
+    }
+}
+
+/// Decodes chunks that follow each other in time, one batch for each.
+pub struct ChunkIter {
+    chunks: std::vec::IntoIter<ChunkView>,
+    mint_ms: i64,
+    maxt_ms: i64,
+    deleted: Intervals,
+    ctx: Option<QueryContext>,
+}
+
+impl ChunkIter {
+    pub fn new(
+        chunks: Vec<ChunkView>,
+        mint_ms: i64,
+        maxt_ms: i64,
+        deleted: Intervals,
+        ctx: Option<QueryContext>,
+    ) -> ChunkIter {
+        ChunkIter { chunks: chunks.into_iter(), mint_ms, maxt_ms, deleted, ctx }
+    }
+}
+
+impl SampleIter for ChunkIter {
+    fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
+        loop {
+            out.clear();
+            let Some(chunk) = self.chunks.next() else { return Ok(false) };
+            let ChunkData::Memory(bytes) = &chunk.data else { continue };
+            decode(chunk.encoding, bytes, chunk.visible, out)
+                .map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
+            trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
+            if !out.is_empty() {
+                if let Some(ctx) = &self.ctx {
+                    QueryStats::add(&ctx.stats.samples, out.len() as u64);
+                }
+                return Ok(true);
+            }
+        }
+    }
+    fn skip_to(&mut self, t_ms: i64) {
+        let skip = self.chunks.as_slice().iter().take_while(|c| c.maxt_ms < t_ms).count();
+        if skip > 0 {
+            self.chunks.nth(skip - 1);
+        }
+    }
+}
+
+/// Removes samples outside the inclusive range and inside deleted stretches.
+pub fn trim(batch: &mut SampleBatch, mint_ms: i64, maxt_ms: i64, deleted: &Intervals) {
+    let from = batch.t_ms.partition_point(|t| *t < mint_ms);
+    let to = batch.t_ms.partition_point(|t| *t <= maxt_ms);
+    cut(&mut batch.t_ms, from, to);
+    match &mut batch.values {
+        Column::Floats(v) => cut(v, from, to),
+        Column::Histograms(v) => cut(v, from, to),
+    }
+    let (Some(first), Some(last)) = (batch.t_ms.first().copied(), batch.t_ms.last().copied()) else { return };
+    for (a, b) in deleted.iter().filter(|(a, b)| *b >= first && *a <= last) {
+        let from = batch.t_ms.partition_point(|t| t < a);
+        let to = batch.t_ms.partition_point(|t| t <= b);
+        batch.t_ms.drain(from..to);
+        match &mut batch.values {
+            Column::Floats(v) => drop(v.drain(from..to)),
+            Column::Histograms(v) => drop(v.drain(from..to)),
+        }
+    }
+}
+
+fn cut<T>(v: &mut Vec<T>, from: usize, to: usize) {
+    v.truncate(to);
+    if from > 0 {
+        v.drain(..from.min(v.len()));
+    }
+}

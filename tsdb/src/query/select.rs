@@ -1,0 +1,116 @@
+//! From matchers to series, for anything that has postings.
+use std::borrow::Cow;
+
+use ferula_model::{MatchOp, Matcher};
+
+use crate::error::Error;
+use crate::head::postings::{intersect, subtract, union};
+
+/// Postings by label pair: the head's, or a block's. Lists ascend.
+pub trait LabelIndex {
+    fn all(&self) -> Result<Vec<u32>, Error>;
+    fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, Error>;
+    /// How many values the name has, roughly.
+    fn value_count(&self, name: &str) -> usize;
+    /// The lists of every value that `wanted` accepts, merged. `prefix`: no other values need be asked.
+    fn lists(&self, name: &str, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error>;
+    /// Those of `series` whose value of `name` ("" if absent) `wanted` accepts.
+    fn filter(&self, series: Vec<u32>, name: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error>;
+}
+
+/// Series that satisfy every matcher, ascending.
+pub fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<Vec<u32>, Error> {
+    // A matcher that the empty string satisfies also accepts series without the label: it can only take away.
+    let (mut narrowing, mut taking): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| !m.matches_empty());
+    narrowing.sort_by_key(|m| m.op != MatchOp::Equal);
+    taking.sort_by_key(|m| m.op != MatchOp::NotEqual);
+    let mut found: Option<Vec<u32>> = None;
+    for m in narrowing {
+        found = Some(match (found, m.op) {
+            (Some(f), _) if f.is_empty() => return Ok(f),
+            (None, MatchOp::Equal) => index.list(&m.name, &m.value)?.into_owned(),
+            (Some(f), MatchOp::Equal) => intersect(&f, &index.list(&m.name, &m.value)?),
+            (None, _) => accepted(index, m)?,
+            (Some(f), _) if is_cheaper_to_filter(index, m, f.len()) => index.filter(f, &m.name, &|v| m.matches(v))?,
+            (Some(f), _) => intersect(&f, &accepted(index, m)?),
+        });
+    }
+    let mut found = match found {
+        Some(f) => f,
+        None => index.all()?,
+    };
+    for m in taking {
+        if found.is_empty() {
+            break;
+        }
+        found = if m.op == MatchOp::NotEqual {
+            subtract(&found, &index.list(&m.name, &m.value)?)
+        } else if is_cheaper_to_filter(index, m, found.len()) {
+            index.filter(found, &m.name, &|v| m.matches(v))?
+        } else {
+            subtract(&found, &index.lists(&m.name, "", &|v| !m.matches(v))?)
+        };
+    }
+    Ok(found)
+}
+
+/// Looking at each candidate's label beats going through all values when there are few candidates.
+fn is_cheaper_to_filter(index: &dyn LabelIndex, m: &Matcher, candidates: usize) -> bool {
+    alternatives(m).is_none() && candidates < index.value_count(&m.name)
+}
+
+/// The series with a non-empty value that the matcher accepts.
+fn accepted(index: &dyn LabelIndex, m: &Matcher) -> Result<Vec<u32>, Error> {
+    if let Some(values) = alternatives(m) {
+        let lists = values.iter().map(|v| index.list(&m.name, v)).collect::<Result<Vec<_>, _>>()?;
+        return Ok(union(&lists.iter().map(|l| &**l).collect::<Vec<_>>()));
+    }
+    index.lists(&m.name, literal_prefix(m), &|v| m.matches(v))
+}
+
+/// The strings a pattern like `a|b|c` stands for: then no value need be tried.
+fn alternatives(m: &Matcher) -> Option<Vec<&str>> {
+    if m.op != MatchOp::RegexMatch || !m.value.bytes().all(|b| is_literal(b) || b == b'|') {
+        return None;
+    }
+    let mut values: Vec<&str> = m.value.split('|').collect();
+    values.sort_unstable();
+    values.dedup();
+    Some(values)
+}
+
+/// What every value must begin with.
+fn literal_prefix(m: &Matcher) -> &str {
+    if m.op != MatchOp::RegexMatch || m.value.contains('|') {
+        return "";
+    }
+    let plain = m.value.bytes().take_while(|b| is_literal(*b)).count();
+    let (prefix, rest) = m.value.split_at_checked(plain).unwrap_or_default();
+    // A quantifier belongs to the last character.
+    match rest.bytes().next() {
+        Some(b'?' | b'*' | b'{' | b'+') => prefix.get(..prefix.len().saturating_sub(1)).unwrap_or(""),
+        _ => prefix,
+    }
+}
+
+fn is_literal(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'/' | b' ' | b',' | b'=' | b'@' | b'%')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_seen() {
+        let re = |p: &str| Matcher::new(MatchOp::RegexMatch, "a", p).unwrap();
+        assert_eq!(alternatives(&re("b|a|b")), Some(vec!["a", "b"]));
+        assert_eq!(alternatives(&re("b|a.")), None);
+        for (pattern, prefix) in
+            [("foo.*", "foo"), ("foo?x", "fo"), ("a|b.*", ""), (".*x", ""), ("ab(c|d)", ""), ("x{2}", "")]
+        {
+            assert_eq!(literal_prefix(&re(pattern)), prefix, "{pattern}");
+        }
+        assert_eq!(literal_prefix(&re("ab[cd]")), "ab");
+    }
+}
