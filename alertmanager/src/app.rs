@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ferula_instrument::Registry;
+use ferula_journal::Ticket;
 use ferula_model::Clock;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -19,7 +20,7 @@ use crate::notify::{self, Context};
 use crate::options::Options;
 use crate::receiver::webhook::Clients;
 use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
-use crate::store::{Store, StoreError};
+use crate::store::{State, Store, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,6 +50,9 @@ pub(crate) struct Loaded {
     permits: std::collections::HashMap<(Arc<str>, &'static str, u32), Arc<Semaphore>>,
 }
 
+/// How long an accepted alert may be unknown to the disk.
+const ALERTS_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
 const DELIVERIES_PER_INTEGRATION: usize = 64;
 
 /// The Alertmanager of a process. All methods may be called from anywhere; the lock is never held while waiting.
@@ -60,6 +64,8 @@ pub struct Alertmanager {
     core: Mutex<Core>,
     loaded: ArcSwap<Loaded>,
     pub(crate) store: Store,
+    /// The last record of alerts that no sync was asked for.
+    unsynced: Mutex<Option<Ticket>>,
     wake: Notify,
     pub(crate) started_at_ms: i64,
     pub(crate) get_permits: Semaphore,
@@ -93,7 +99,8 @@ impl Alertmanager {
             },
         };
         let mut core = Core::new(&loaded.config, core_options, metrics.clone(), now);
-        let store = Store::open(&options, &mut core, now.wall_ms)?;
+        let store = Store::open(&options.storage_path, options.retention_ms, &mut core, now.wall_ms)?;
+        core.restored(now);
         let get_max = match options.get_concurrency {
             0 => std::thread::available_parallelism().map_or(8, |n| n.get().max(8)),
             n => n,
@@ -105,6 +112,7 @@ impl Alertmanager {
             core: Mutex::new(core),
             loaded: ArcSwap::from_pointee(loaded),
             store,
+            unsynced: Mutex::new(None),
             wake: Notify::new(),
             started_at_ms: now.wall_ms,
             get_permits: Semaphore::new(get_max),
@@ -134,6 +142,15 @@ impl Alertmanager {
     pub fn post_alerts(&self, alerts: Vec<PostableAlert>) -> Inserted {
         let started = self.clock.monotonic();
         let inserted = self.core().insert(alerts, self.now());
+        // In the file when this returns, on the disk within a second: see `run`.
+        match self.store.write_alerts(&inserted.changed) {
+            Ok(None) => {}
+            Ok(ticket) => *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner) = ticket,
+            Err(e) => {
+                self.metrics.journal_errors.inc();
+                tracing::error!(error = %e, "Alerts could not be written: after a restart they wait for the next report");
+            }
+        }
         self.metrics.dispatch.observe_duration(self.clock.monotonic().saturating_sub(started));
         self.wake.notify_one();
         inserted
@@ -201,6 +218,7 @@ impl Alertmanager {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut deliveries = JoinSet::new();
         let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
+        let mut next_sync = self.clock.monotonic();
         loop {
             let (due, unsaved, next_ms) = {
                 let mut core = self.core();
@@ -218,7 +236,21 @@ impl Alertmanager {
                 // Its errors are counted and logged inside.
                 tokio::task::spawn_blocking(move || am.maintain());
             }
-            let next = Duration::from_millis(u64::try_from(next_ms).unwrap_or(0)).min(next_snapshot);
+            if mono >= next_sync
+                && let Some(ticket) = self.take_unsynced()
+            {
+                next_sync = mono + ALERTS_SYNC_INTERVAL;
+                let am = self.clone();
+                tokio::task::spawn_blocking(move || {
+                    if am.store.sync(ticket).is_err() {
+                        am.metrics.journal_errors.inc();
+                    }
+                });
+            }
+            let mut next = Duration::from_millis(u64::try_from(next_ms).unwrap_or(0)).min(next_snapshot);
+            if self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                next = next.min(next_sync);
+            }
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
@@ -230,6 +262,10 @@ impl Alertmanager {
         deliveries.shutdown().await;
         let am = self.clone();
         let _ = tokio::task::spawn_blocking(move || am.maintain()).await;
+    }
+
+    fn take_unsynced(&self) -> Option<Ticket> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn maintenance_interval(&self) -> Duration {
@@ -246,7 +282,7 @@ impl Alertmanager {
         self.store.snapshot(&self.metrics, || {
             let core = self.core();
             let log: Vec<LogChange> = core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
-            (core.silences.iter().cloned().collect(), log)
+            State { silences: core.silences.iter().cloned().collect(), log, alerts: core.alerts().cloned().collect() }
         });
     }
 

@@ -117,6 +117,8 @@ pub struct Delivery {
 #[derive(Debug, Default)]
 pub struct Inserted {
     pub invalid: Vec<InvalidAlert>,
+    /// Alerts that are new, or began, or ended: what must be kept over a restart. A mere repetition is not among them.
+    pub changed: Vec<Arc<Alert>>,
 }
 
 /// An entry of the notification log that changed.
@@ -163,6 +165,7 @@ pub struct Core {
     pub nflog: NotificationLog,
     in_flight: HashMap<u64, InFlight>,
     flushes: HashMap<u64, Flush>,
+    restoring: HashMap<u64, Alert>,
     /// Changes of the log that no delivery answers for; [`Core::take_unsaved`].
     unsaved: Vec<LogChange>,
     last_id: u64,
@@ -170,6 +173,9 @@ pub struct Core {
     next_maintenance_ms: i64,
     next_gc_ms: i64,
 }
+
+/// Resolved alerts from disk that are older have been told, or are of no interest any more.
+const RESOLVED_KEPT_MS: i64 = 15 * 60_000;
 
 /// The shortest time a delivery gets, however short the group interval.
 const DELIVERY_MIN_MS: i64 = 10_000;
@@ -193,6 +199,7 @@ impl Core {
             nflog: NotificationLog::default(),
             in_flight: HashMap::new(),
             flushes: HashMap::new(),
+            restoring: HashMap::new(),
             unsaved: Vec::new(),
             last_id: 0,
             started_mono_ms: now.mono_ms,
@@ -278,20 +285,24 @@ impl Core {
                 Ok(alert) => {
                     let status = if alert.is_resolved_at(now.wall_ms) { "resolved" } else { "firing" };
                     self.metrics.received.with(&[status, "v2"]).inc();
-                    self.insert_alert(alert, now);
+                    out.changed.extend(self.insert_alert(alert, now));
                 }
             }
         }
         out
     }
 
-    fn insert_alert(&mut self, mut alert: Alert, now: Now) {
+    /// Answers the alert as it is kept, if that is a change worth keeping.
+    fn insert_alert(&mut self, mut alert: Alert, now: Now) -> Option<Arc<Alert>> {
         let fingerprint = alert.fingerprint;
+        let mut is_change = true;
         let routes = match self.alerts.get(&fingerprint) {
             Some(known) => {
                 if alert.overlaps(&known.alert) {
                     alert = Alert::merge(&known.alert, &alert, now.wall_ms);
                 }
+                is_change = alert.starts_at_ms != known.alert.starts_at_ms
+                    || alert.is_resolved_at(now.wall_ms) != known.alert.is_resolved_at(now.wall_ms);
                 // The same label text once in memory, however often it is reported.
                 alert.labels = known.alert.labels.clone();
                 if alert.annotations == known.alert.annotations {
@@ -308,7 +319,7 @@ impl Core {
                 let is_full = self.options.alerts_max > 0 && self.alerts.len() >= self.options.alerts_max;
                 if is_full || (limit > 0 && of_name >= limit) {
                     self.metrics.limited.inc();
-                    return;
+                    return None;
                 }
                 *self.per_alertname.entry(alert.name().to_owned()).or_default() += 1;
                 self.tree.matches(&alert.labels).into()
@@ -320,6 +331,49 @@ impl Core {
         for route in routes.iter() {
             self.insert_into_group(*route, alert.clone(), now);
         }
+        is_change.then_some(alert)
+    }
+
+    /// Takes an alert from disk, a later call for the same alert ruling; [`Core::restored`] makes them count.
+    pub fn restore(&mut self, alert: Alert) {
+        self.restoring.insert(alert.fingerprint, alert);
+    }
+
+    /// After the last [`Core::restore`]: alerts that were firing when last heard of go on firing until they time out
+    /// anew, unless the notification log says that their end was told already.
+    pub fn restored(&mut self, now: Now) {
+        for (_, mut alert) in std::mem::take(&mut self.restoring) {
+            let was_firing = alert.ends_at_ms > alert.updated_at_ms;
+            let old_end = now.wall_ms.saturating_sub(self.resolve_timeout_ms.max(RESOLVED_KEPT_MS));
+            if (was_firing && self.is_told_resolved(&alert)) || (!was_firing && alert.ends_at_ms < old_end) {
+                continue;
+            }
+            if was_firing {
+                alert.ends_at_ms = alert.ends_at_ms.max(now.wall_ms.saturating_add(self.resolve_timeout_ms));
+                alert.timeout = true;
+            }
+            self.insert_alert(alert, now);
+        }
+    }
+
+    fn is_told_resolved(&self, alert: &Alert) -> bool {
+        let hash = alert.hash();
+        self.tree.matches(&alert.labels).iter().any(|route| {
+            let Some(node) = self.tree.node(*route) else { return false };
+            let group_key = group::key(node, &node.options.group_by.group_labels(&alert.labels));
+            let Some(plan) = self.receivers.get(&node.options.receiver) else { return false };
+            plan.integrations.iter().any(|i| {
+                let key = LogKey {
+                    group_key: group_key.clone(),
+                    receiver: plan.name.clone(),
+                    integration: i.name().into(),
+                    index: i.index,
+                };
+                self.nflog
+                    .get(&key)
+                    .is_some_and(|e| e.resolved.binary_search(&hash).is_ok() && e.firing.binary_search(&hash).is_err())
+            })
+        })
     }
 
     /// The earliest monotonic time at which [`Core::advance`] has something to do.
@@ -406,6 +460,10 @@ impl Core {
         (self.silences.silenced_by(labels, now_ms), self.inhibitor.inhibited_by(labels, now_ms))
     }
 
+    /// Every alert that is held, resolved ones too.
+    pub fn alerts(&self) -> impl Iterator<Item = &Arc<Alert>> {
+        self.alerts.values().map(|k| &k.alert)
+    }
     /// Every alert that is not resolved, by fingerprint.
     pub fn firing_alerts(&self, now_ms: i64) -> impl Iterator<Item = (&Arc<Alert>, &[RouteIndex])> {
         self.alerts.values().filter(move |k| !k.alert.is_resolved_at(now_ms)).map(|k| (&k.alert, &*k.routes))

@@ -1,4 +1,5 @@
 //! The notification log: what was last sent for each group and integration, so that nothing is sent twice.
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ pub struct LogKey {
     pub group_key: Arc<str>,
     pub receiver: Arc<str>,
     /// `webhook`, `email`, ...
-    pub integration: &'static str,
+    pub integration: Cow<'static, str>,
     /// Position among the receiver's integrations of that kind.
     pub index: u32,
 }
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_younger_entry_stays() {
-        let key = LogKey { group_key: "{}:{}".into(), receiver: "r".into(), integration: "webhook", index: 0 };
+        let key = LogKey { group_key: "{}:{}".into(), receiver: "r".into(), integration: "webhook".into(), index: 0 };
         let entry = |t| LogEntry { timestamp_ms: t, expires_at_ms: t + 10, firing: vec![], resolved: vec![] };
         let mut log = NotificationLog::default();
         assert!(

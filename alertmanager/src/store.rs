@@ -1,26 +1,229 @@
-//! Silences and the notification log on disk.
+//! Silences, the notification log and alerts on disk.
+//!
+//! ```text
+//! <storage.path>/silences, nflog   upstream's snapshots: length-delimited protobuf, read at start, rewritten at
+//!                                  maintenance and at a clean stop, so that the folder can be taken over and handed back
+//! <storage.path>/alerts            our own snapshot of firing alerts, one JSON document per line
+//! <storage.path>/journal/          what is newer than the snapshots
+//! <storage.path>/quarantine/       damaged snapshots, kept
+//! ```
+//!
+//! A record of the journal is one kind byte and what a snapshot holds for one entry. Reading merges, so a record that
+//! is also in a snapshot does no harm.
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ferula_fs::{Disk, Fs, Lock};
+use ferula_journal::{Journal, Ticket};
+
+use crate::alert::Alert;
 use crate::core::{Core, LogChange};
 use crate::metrics::Metrics;
-use crate::options::Options;
 use crate::silence::Silence;
 
+mod encode;
+
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {}
+pub enum StoreError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path} is in use by another process")]
+    InUse { path: PathBuf },
+    #[error(transparent)]
+    Journal(#[from] ferula_journal::Error),
+}
+
+const SILENCE: u8 = 1;
+const LOG_ENTRY: u8 = 2;
+const ALERT: u8 = 3;
+/// Several alerts, delimited as in a snapshot: what one request changed, in one write.
+const ALERTS: u8 = 4;
+
+/// One record of alerts is closed when it reaches this size.
+const ALERTS_BYTES: usize = 1 << 20;
+
+/// What a snapshot takes from the core.
+pub struct State {
+    pub silences: Vec<Arc<Silence>>,
+    pub log: Vec<LogChange>,
+    pub alerts: Vec<Arc<Alert>>,
+}
 
 #[derive(Debug)]
-pub struct Store;
+pub struct Store {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    journal: Journal,
+    retention_ms: i64,
+    _lock: Lock,
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + '_ {
+    move |source| StoreError::Io { path: path.to_owned(), source }
+}
 
 impl Store {
-    pub fn open(_options: &Options, _core: &mut Core, _now_ms: i64) -> Result<Store, StoreError> {
-        Ok(Store)
+    /// Reads everything into the core. Damage is stepped over, reported and kept; only a folder that cannot be used at
+    /// all is an error.
+    pub fn open(dir: &Path, retention_ms: i64, core: &mut Core, now_ms: i64) -> Result<Store, StoreError> {
+        Store::open_on(Arc::new(Disk), dir, retention_ms, core, now_ms)
     }
-    pub fn write_log(&self, _changes: &[LogChange]) -> Result<(), StoreError> {
-        Ok(())
+
+    pub(crate) fn open_on(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        retention_ms: i64,
+        core: &mut Core,
+        now_ms: i64,
+    ) -> Result<Store, StoreError> {
+        fs.create_dir_all(dir).map_err(at(dir))?;
+        let lock_path = dir.join("lock");
+        let lock = fs.lock(&lock_path).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => StoreError::InUse { path: dir.to_owned() },
+            _ => at(&lock_path)(e),
+        })?;
+        let mut damaged = 0usize;
+        for (name, kind) in [("silences", SILENCE), ("nflog", LOG_ENTRY), ("alerts", ALERT)] {
+            let path = dir.join(name);
+            let bytes = match fs.read(&path) {
+                Ok(b) => b,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(at(&path)(e)),
+            };
+            let mut bad = 0;
+            for message in encode::delimited(&bytes) {
+                let taken = message.and_then(|m| take(core, kind, m, retention_ms, now_ms));
+                bad += usize::from(taken.is_none());
+            }
+            if bad > 0 {
+                quarantine(&*fs, dir, name)?;
+                tracing::warn!(file = %path.display(), bad, "A damaged snapshot was kept in quarantine; its readable entries are in use");
+            }
+        }
+        let (journal, recovered) =
+            Journal::open(fs.clone(), &dir.join("journal"), ferula_journal::Options::default(), |record| {
+                let taken = record.split_first().and_then(|(kind, rest)| take(core, *kind, rest, retention_ms, now_ms));
+                damaged += usize::from(taken.is_none());
+            })?;
+        if damaged > 0 || !recovered.damage.is_empty() {
+            tracing::warn!(unknown = damaged, damage = recovered.damage.len(), "The journal was read with gaps");
+        }
+        Ok(Store { fs, dir: dir.to_owned(), journal, retention_ms, _lock: lock })
     }
-    pub fn write_silences(&self, _changes: &[Arc<Silence>]) -> Result<(), StoreError> {
-        Ok(())
+
+    fn append(&self, kind: u8, message: &[u8]) -> Result<Ticket, StoreError> {
+        let mut record = Vec::with_capacity(1 + message.len());
+        record.push(kind);
+        record.extend_from_slice(message);
+        Ok(self.journal.append(&record)?)
     }
-    pub fn snapshot(&self, _metrics: &Metrics, _state: impl FnOnce() -> (Vec<Arc<Silence>>, Vec<LogChange>)) {}
+
+    /// Returns when the entries are durable.
+    pub fn write_log(&self, changes: &[LogChange]) -> Result<(), StoreError> {
+        let mut last = None;
+        for (key, entry) in changes {
+            last = Some(self.append(LOG_ENTRY, &encode::log_entry(key, entry))?);
+        }
+        last.map_or(Ok(()), |ticket| Ok(self.journal.sync(ticket)?))
+    }
+
+    /// Returns when the silences are durable.
+    pub fn write_silences(&self, changes: &[Arc<Silence>]) -> Result<(), StoreError> {
+        let mut last = None;
+        for silence in changes {
+            last = Some(self.append(SILENCE, &encode::silence(silence, self.retention_ms))?);
+        }
+        last.map_or(Ok(()), |ticket| Ok(self.journal.sync(ticket)?))
+    }
+
+    /// Alerts that are new or changed: in the file at once, so a crash of the process loses none; durable with the next
+    /// sync of anything, or by [`Store::sync`].
+    pub fn write_alerts(&self, changes: &[Arc<Alert>]) -> Result<Option<Ticket>, StoreError> {
+        let (mut last, mut batch, mut size) = (None, Vec::new(), 0);
+        for (i, alert) in changes.iter().enumerate() {
+            let message = encode::alert(alert);
+            size += message.len();
+            batch.push(message);
+            if size >= ALERTS_BYTES || i + 1 == changes.len() {
+                last = Some(self.append(ALERTS, &encode::delimit(&batch))?);
+                (batch, size) = (Vec::new(), 0);
+            }
+        }
+        Ok(last)
+    }
+
+    pub fn sync(&self, ticket: Ticket) -> Result<(), StoreError> {
+        Ok(self.journal.sync(ticket)?)
+    }
+
+    /// Writes the snapshots anew and drops the part of the journal they make superfluous.
+    pub fn snapshot(&self, metrics: &Metrics, state: impl FnOnce() -> State) {
+        metrics.silences_maintenance.inc();
+        metrics.nflog_maintenance.inc();
+        let attempt = || -> Result<(), StoreError> {
+            // What is appended from here on is in the new segment; what came before is in the core's state.
+            let segment = self.journal.rotate()?;
+            let state = state();
+            let silences: Vec<Vec<u8>> = state.silences.iter().map(|s| encode::silence(s, self.retention_ms)).collect();
+            let log: Vec<Vec<u8>> = state.log.iter().map(|(k, e)| encode::log_entry(k, e)).collect();
+            let alerts: Vec<Vec<u8>> = state.alerts.iter().map(|a| encode::alert(a)).collect();
+            for (name, messages, size) in [
+                ("silences", silences, Some(&metrics.silences_snapshot_size)),
+                ("nflog", log, Some(&metrics.nflog_snapshot_size)),
+                ("alerts", alerts, None),
+            ] {
+                let path = self.dir.join(name);
+                let bytes = encode::delimit(&messages);
+                self.fs.write_atomically(&path, &bytes).map_err(at(&path))?;
+                if let Some(gauge) = size {
+                    gauge.set(bytes.len() as f64);
+                }
+            }
+            Ok(self.journal.remove_before(segment)?)
+        };
+        if let Err(e) = attempt() {
+            metrics.silences_maintenance_errors.inc();
+            metrics.nflog_maintenance_errors.inc();
+            tracing::error!(error = %e, "Writing snapshots failed, the journal keeps what they would hold");
+        }
+    }
 }
+
+/// Gives one entry to the core; None if it is not one. What has expired meanwhile is dropped in silence.
+fn take(core: &mut Core, kind: u8, message: &[u8], retention_ms: i64, now_ms: i64) -> Option<()> {
+    match kind {
+        SILENCE => {
+            let silence = encode::read_silence(message)?;
+            if silence.ends_at_ms.saturating_add(retention_ms) > now_ms {
+                core.silences.merge(silence);
+            }
+        }
+        LOG_ENTRY => {
+            let (key, entry) = encode::read_log_entry(message)?;
+            if entry.expires_at_ms > now_ms {
+                core.nflog.merge(key, entry);
+            }
+        }
+        ALERT => core.restore(encode::read_alert(message)?),
+        ALERTS => {
+            for one in encode::delimited(message) {
+                take(core, ALERT, one?, retention_ms, now_ms)?;
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn quarantine(fs: &dyn Fs, dir: &Path, name: &str) -> Result<(), StoreError> {
+    let folder = dir.join("quarantine");
+    fs.create_dir_all(&folder).map_err(at(&folder))?;
+    let kept = (0..u32::MAX).map(|n| folder.join(format!("{name}.{n}"))).find(|p| !fs.exists(p));
+    let kept = kept.unwrap_or_else(|| folder.join(name));
+    fs.hard_link(&dir.join(name), &kept).map_err(at(&kept))?;
+    fs.sync_dir(&folder).map_err(at(&folder))
+}
+
+#[cfg(test)]
+mod tests;

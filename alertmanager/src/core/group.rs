@@ -8,7 +8,7 @@ use ferula_model::Labels;
 use super::{Core, DELIVERY_MIN_MS, Delivery, Flush, InFlight, Notification, NotifiedAlert, Now, hashes, sort};
 use crate::alert::{self, Alert};
 use crate::nflog::{LogEntry, LogKey};
-use crate::route::RouteIndex;
+use crate::route::{Node, RouteIndex};
 
 /// A route and the hash of the group labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,11 @@ pub(super) struct Slot {
     pub in_flight: bool,
     /// The group came due while a delivery was in flight.
     pub is_due: bool,
+}
+
+/// The key of a group, by which the notification log remembers it.
+pub(super) fn key(node: &Node, labels: &Labels) -> Arc<str> {
+    format!("{}:{}", node.key, print_labels(labels)).into()
 }
 
 /// `{a="1", b="2"}`, names as they are: the form of group keys.
@@ -70,15 +75,11 @@ impl Core {
             }
             return;
         }
-        // A resolved alert of a group nobody knows has nothing to tell.
-        if alert.is_resolved_at(now.wall_ms) {
-            return;
-        }
         let slots = self.receivers.get(&node.options.receiver).map_or(0, |r| r.integrations.len());
         let next_flush_ms = if is_overdue { at_once } else { (now.mono_ms.saturating_add(wait_ms)).max(earliest) };
         let group = Group {
             id,
-            key: format!("{}:{}", node.key, print_labels(&labels)).into(),
+            key: key(node, &labels),
             labels,
             alerts: BTreeMap::from([(alert.fingerprint, alert)]),
             next_flush_ms,
@@ -162,7 +163,7 @@ impl Core {
             let log_key = LogKey {
                 group_key: key.clone(),
                 receiver: plan.name.clone(),
-                integration: integration.name(),
+                integration: integration.name().into(),
                 index: integration.index,
             };
             self.metrics.nflog_queries.inc();

@@ -3,6 +3,7 @@ mod collectors;
 mod filter;
 mod flags;
 mod parse;
+mod platform;
 mod source;
 
 use std::sync::Arc;

@@ -79,31 +79,7 @@ pub fn escape(s: &str) -> Result<(u32, usize), Error> {
             let text: String = digits.collect();
             Ok((u32::from_str_radix(&text, 8).unwrap_or(0), 1 + text.len()))
         }
-        'x' => match s.get(2..).unwrap_or("").strip_prefix('{') {
-            Some(inner) => {
-                let digits = inner.chars().take_while(char::is_ascii_hexdigit).count();
-                let text = inner.get(..digits).unwrap_or("");
-                let code = u32::from_str_radix(text, 16).ok().filter(|c| *c <= 0x10_FFFF);
-                match (code, inner.get(digits..).is_some_and(|r| r.starts_with('}'))) {
-                    (Some(code), true) => Ok((code, 3 + digits + 1)),
-                    _ => {
-                        fail(3 + digits + inner.get(digits..).and_then(|r| r.chars().next()).map_or(0, char::len_utf8))
-                    }
-                }
-            }
-            None => {
-                let text = s.get(2..4).unwrap_or("");
-                let is_hex = text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-                match u32::from_str_radix(text, 16) {
-                    Ok(code) if is_hex => Ok((code, 4)),
-                    _ => {
-                        let read: usize = s.get(2..).unwrap_or("").chars().take(2).map(char::len_utf8).sum();
-                        let first_bad = s.get(2..).and_then(|r| r.chars().next()).filter(|c| !c.is_ascii_hexdigit());
-                        fail(2 + first_bad.map_or(read, char::len_utf8))
-                    }
-                }
-            }
-        },
+        'x' => hexadecimal(s),
         'a' => simple('\x07'),
         'f' => simple('\x0c'),
         'n' => simple('\n'),
@@ -113,6 +89,32 @@ pub fn escape(s: &str) -> Result<(u32, usize), Error> {
         c if c.is_ascii() && !c.is_ascii_alphanumeric() => simple(c),
         c => fail(1 + c.len_utf8()),
     }
+}
+
+/// `\x41` or `\x{1F600}` at the start of `s`.
+fn hexadecimal(s: &str) -> Result<(u32, usize), Error> {
+    let digits = s.get(2..).unwrap_or("");
+    let fail = |len: usize| Err(Error::go(ESCAPE, s.get(..len).unwrap_or(s)));
+    let Some(inner) = digits.strip_prefix('{') else {
+        let text: String = digits.chars().take(2).collect();
+        return match u32::from_str_radix(&text, 16) {
+            Ok(code) if text.len() == 2 && !text.starts_with('+') => Ok((code, 4)),
+            _ => fail(2 + text.len()),
+        };
+    };
+    let mut code = 0;
+    for (at, c) in inner.char_indices() {
+        let end = 3 + at + c.len_utf8();
+        match c.to_digit(16) {
+            Some(digit) => code = code * 16 + digit,
+            None if c == '}' && at > 0 => return Ok((code, end)),
+            None => return fail(end),
+        }
+        if code > 0x10_FFFF {
+            return fail(end);
+        }
+    }
+    fail(s.len())
 }
 
 /// A bracketed class at the start of `s`: its translation and the length read.

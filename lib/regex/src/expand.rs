@@ -13,10 +13,10 @@ impl<'t> Captures<'t> {
     pub fn get(&self, group: usize) -> Option<&'t str> {
         self.found.get(group).map(|m| m.as_str())
     }
-    /// What the group of that name matched.
+    /// What the group of that name matched; of several, the first that took part.
     pub fn name(&self, name: &str) -> Option<&'t str> {
-        let names = &self.regex.inner.group_names;
-        names.iter().position(|n| n.as_deref() == Some(name)).and_then(|group| self.get(group))
+        let names = self.regex.inner.group_names.iter().enumerate();
+        names.filter(|(_, n)| n.as_deref() == Some(name)).find_map(|(group, _)| self.get(group))
     }
 }
 

@@ -49,9 +49,14 @@ struct Repeatable {
     all_count: u64,
     /// Where the operator just read starts: another one after it is an error.
     operator: Option<usize>,
+    /// Where the translation of what was last read starts.
+    atom_start: usize,
+    /// Where that of the flags starts which stand after it.
+    flags_start: Option<usize>,
 }
 
-const FRESH: Repeatable = Repeatable { atom: false, atom_count: 1, all_count: 1, operator: None };
+const FRESH: Repeatable =
+    Repeatable { atom: false, atom_count: 1, all_count: 1, operator: None, atom_start: 0, flags_start: None };
 
 struct Translator<'a> {
     pattern: &'a str,
@@ -91,6 +96,8 @@ impl<'a> Translator<'a> {
 
     /// Something that can be repeated has been read.
     fn atom(&mut self, text: &str, len: usize) {
+        self.now.atom_start = self.out.len();
+        self.now.flags_start = None;
         self.out.push_str(text);
         self.at += len;
         self.now.atom = true;
@@ -107,7 +114,9 @@ impl<'a> Translator<'a> {
                 };
                 let inside = self.now.all_count;
                 self.now = outer;
+                let start = self.now.atom_start;
                 self.atom(")", 1);
+                self.now.atom_start = start;
                 self.now.atom_count = inside;
                 self.now.all_count = self.now.all_count.max(inside);
                 Ok(())
@@ -167,11 +176,21 @@ impl<'a> Translator<'a> {
         if let Some(count) = count.filter(|c| *c > 0) {
             self.now.atom_count = self.now.atom_count.saturating_mul(count);
             if self.now.atom_count > REPEAT_MAX {
-                return Err(Error::go("invalid repeat count", self.rest().get(..len).unwrap_or("")));
+                return Err(Error::go("invalid repeat count", operator));
             }
             self.now.all_count = self.now.all_count.max(self.now.atom_count);
         }
-        self.out.push_str(operator);
+        match self.now.flags_start.take() {
+            None => self.out.push_str(operator),
+            // `a(?i)*`: the operator belongs to what stands before the flags.
+            Some(flags) => {
+                let flags = self.out.split_off(flags);
+                self.out.insert_str(self.now.atom_start, "(?:");
+                self.out.push(')');
+                self.out.push_str(operator);
+                self.out.push_str(&flags);
+            }
+        }
         self.at += len + lazy;
         self.now.operator = Some(start);
         Ok(())
@@ -194,16 +213,9 @@ impl<'a> Translator<'a> {
             )
             .parse(rest);
             let Ok((tail, name)) = named else {
-                // Look-behind has the same start.
-                if rest.starts_with("(?<=") || rest.starts_with("(?<!") {
-                    return Err(Error::go(PERL, rest.get(..4).unwrap_or("")));
-                }
                 let shown = rest.find('>').map_or(rest, |end| rest.get(..=end).unwrap_or(rest));
                 return Err(Error::go("invalid named capture", shown));
             };
-            if self.group_names.iter().flatten().any(|n| n == name) {
-                return Err(Error::go("duplicate capture group name", name));
-            }
             self.group_names.push(Some(name.to_owned()));
             return self.enter("(", rest.len() - tail.len());
         }
@@ -211,6 +223,7 @@ impl<'a> Translator<'a> {
     }
 
     fn enter(&mut self, text: &str, len: usize) -> Result<(), Error> {
+        self.now.atom_start = self.out.len();
         self.out.push_str(text);
         self.at += len;
         self.open.push(self.now);
@@ -233,16 +246,16 @@ impl<'a> Translator<'a> {
                         return self.enter(text, at + 1);
                     }
                     // Flags until the end of the group. `(?)` changes nothing, and the regex crate refuses it.
+                    self.now.flags_start.get_or_insert(self.out.len());
+                    self.now.operator = None;
                     self.out.push_str(if text == "(?)" { "" } else { text });
                     self.at += at + 1;
-                    // Go would repeat what stands before the flags; the regex crate cannot, and neither does anybody.
-                    self.now = Repeatable { all_count: self.now.all_count, ..FRESH };
                     return Ok(());
                 }
                 c => return Err(Error::go(PERL, rest.get(..at + c.len_utf8()).unwrap_or(""))),
             }
         }
-        Err(Error::go(MISSING_PAREN, self.pattern))
+        Err(Error::go(PERL, rest))
     }
 
     fn backslash(&mut self) -> Result<(), Error> {

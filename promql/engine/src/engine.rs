@@ -143,7 +143,7 @@ impl Engine {
         top: Grid,
         top_end_ms: i64,
         top_step_ms: i64,
-        options: &QueryOptions<'_>,
+        options: &QueryOptions<'q>,
     ) -> Result<Query<'q>, QueryError> {
         ctx.check()?;
         let o = &self.options;
@@ -159,6 +159,7 @@ impl Engine {
         let times = crate::eval::extent(expr, top.start_ms, top_end_ms, top_step_ms, &semantics)?;
         let querier = queryable.querier(times.0, times.1)?;
         let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
+        q.text = options.text;
         q.stats_only = crate::eval::stats_only(expr);
         q.admit(top)?;
         Ok(q)

@@ -21,9 +21,6 @@ impl Grid {
     pub fn at(&self, i: usize) -> i64 {
         self.start_ms.saturating_add(self.step_ms.saturating_mul(i as i64))
     }
-    pub fn last(&self) -> i64 {
-        self.at(self.n.saturating_sub(1))
-    }
     pub fn times(&self) -> impl Iterator<Item = i64> {
         let g = *self;
         (0..g.n).map(move |i| g.at(i))

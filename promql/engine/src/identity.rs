@@ -54,10 +54,6 @@ impl Identity {
         }
         self.view.get(name).unwrap_or("")
     }
-    /// The metric's name even where it is hidden, for texts.
-    pub fn metric_name(&self) -> &str {
-        self.view.get(METRIC_NAME).unwrap_or("")
-    }
     /// A label's value even where it is hidden, for texts.
     pub fn raw(&self, name: &str) -> &str {
         self.view.get(name).unwrap_or("")
@@ -89,10 +85,6 @@ impl Identity {
                 push_pair(key, n, v);
             }
         });
-    }
-    /// The interned ids of the visible labels, if the store has them and nothing is hidden behind them.
-    pub fn interned(&self) -> Option<(u64, &[(u32, u32)])> {
-        self.view.interned()
     }
     pub fn compare(&self, other: &Identity) -> Ordering {
         if self.hidden == Hidden::Nothing && other.hidden == Hidden::Nothing {

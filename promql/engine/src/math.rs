@@ -67,11 +67,7 @@ impl Mean {
         self.sum = next;
     }
     pub fn value(self) -> f64 {
-        if self.incremental {
-            self.sum.value()
-        } else {
-            self.sum.sum / self.count + self.sum.comp / self.count
-        }
+        if self.incremental { self.sum.value() } else { self.sum.sum / self.count + self.sum.comp / self.count }
     }
     pub fn of(values: &[f64]) -> f64 {
         let mut m = Mean::default();

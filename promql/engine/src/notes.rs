@@ -41,7 +41,7 @@ impl Notes {
     pub fn info(&self, text: impl Into<String>, span: Span) {
         self.add(Level::Info, text.into(), span);
     }
-    pub fn from_storage(&self, a: Annotations) {
+    pub fn take_storage(&self, a: Annotations) {
         if !a.is_empty() {
             self.storage.lock().unwrap_or_else(PoisonError::into_inner).merge(a);
         }
@@ -155,7 +155,10 @@ impl Notes {
     }
     pub fn quantile_nan(&self, metric: &str, skewed: bool, span: Span) {
         let result = if skewed { "skewed higher" } else { "NaN" };
-        self.info(named(&format!("input to histogram_quantile has NaN observations, result is {result}"), metric), span);
+        self.info(
+            named(&format!("input to histogram_quantile has NaN observations, result is {result}"), metric),
+            span,
+        );
     }
     pub fn fraction_nan(&self, metric: &str, span: Span) {
         let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";

@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ferula_model::Charge;
-use ferula_promql_parser::{At, DurationContext};
+use ferula_model::labels::quoted;
+use ferula_promql_parser::{At, DurationContext, Span};
 use ferula_storage::{Querier, QueryContext};
 
 use crate::column::{ABSENT, Column, SeriesStream};
@@ -36,6 +37,7 @@ pub(crate) struct Query<'q> {
     pub top_step_ms: i64,
     /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
     pub stats_only: Vec<u32>,
+    pub text: Option<&'q str>,
     pub notes: Notes,
     pub samples: Samples,
     ticks: AtomicU32,
@@ -95,6 +97,7 @@ impl<'q> Query<'q> {
             top_end_ms,
             top_step_ms,
             stats_only: Vec::new(),
+            text: None,
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),
             ticks: AtomicU32::new(0),
@@ -113,6 +116,20 @@ impl<'q> Query<'q> {
             At::Start => self.top.start_ms,
             At::End => self.top_end_ms,
         }
+    }
+
+    /// Refuses a label name that is empty or was not UTF-8: the parser leaves the replacement character in place of
+    /// what is not, and accepts that character itself only as an escape.
+    pub fn check_label_name(&self, name: &str, literal: Span, complaint: &str) -> Result<(), QueryError> {
+        if !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER) {
+            return Ok(());
+        }
+        let written = self.text.and_then(|t| t.get(literal.start as usize..literal.end as usize));
+        let shown = match written {
+            Some(w) if w.starts_with('"') => w.to_owned(),
+            _ => quoted(name),
+        };
+        Err(QueryError::execution(format!("{complaint} {shown}")))
     }
 
     /// Labels a computed value loses.

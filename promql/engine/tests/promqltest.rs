@@ -45,4 +45,5 @@ fn corpus() {
         println!("{f}");
     }
     println!("promqltest: {passed} of {all}");
+    assert!(failures.is_empty(), "{} failures", failures.len());
 }

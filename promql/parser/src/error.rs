@@ -12,6 +12,7 @@ pub struct ParseError {
     pub message: String,
     /// Bytes of the query the message is about.
     pub span: Span,
+    /// 0, as the column: of an empty query.
     pub line: usize,
     pub column: usize,
 }
@@ -24,14 +25,17 @@ impl ParseError {
             message.truncate(cut);
             message.push_str("...");
         }
-        let (line, column) = span.line_column(text);
+        let (line, column) = if text.is_empty() { (0, 0) } else { span.line_column(text) };
         ParseError { message, span, line, column }
     }
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)
+        match self.line {
+            0 => write!(f, "unknown position: parse error: {}", self.message),
+            line => write!(f, "{line}:{}: parse error: {}", self.column, self.message),
+        }
     }
 }
 impl std::error::Error for ParseError {}

@@ -1,9 +1,11 @@
-//! PromQL text to a typed syntax tree with positions.
+#![doc = include_str!("../README.md")]
 pub mod ast;
 mod check;
 pub mod duration;
 mod error;
 pub mod functions;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod json;
 mod lexer;
 mod number;

@@ -137,6 +137,14 @@ impl Kind {
         }
     }
 
+    /// May begin an expression.
+    pub fn starts_operand(self) -> bool {
+        use BinaryOp::{Add, Sub};
+        let literal = matches!(self, Kind::Number | Kind::Duration | Kind::String);
+        let other = matches!(self, Kind::LeftParen | Kind::LeftBrace | Kind::Operator(Add | Sub));
+        literal || other || self.is_metric_name()
+    }
+
     /// May stand as a label name in `by (...)`, `on (...)` and the like.
     pub fn is_label_name(self) -> bool {
         match self {

@@ -28,7 +28,8 @@ pub(crate) fn batches(rules: &[RuleConfig]) -> Vec<Vec<usize>> {
 
 fn is_independent(rules: &[RuleConfig], i: usize) -> bool {
     let Some(rule) = rules.get(i) else { return true };
-    rules.iter().enumerate().all(|(j, other)| i == j || !(reads(rule, other) || reads(other, rule))) && !reads(rule, rule)
+    rules.iter().enumerate().all(|(j, other)| i == j || !(reads(rule, other) || reads(other, rule)))
+        && !reads(rule, rule)
 }
 
 /// Whether a selector of `reader` may find a series that `writer` writes.

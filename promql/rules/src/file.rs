@@ -7,8 +7,8 @@ use ferula_model::{Labels, LabelsBuilder};
 use ferula_promql_parser::Expr;
 use ferula_yaml::Duration;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
+use crate::places::{Places, RulePlaces};
 use crate::text::AlertText;
 
 /// One thing wrong with a rule file: `file: line:column: group "g", rule 1, "name": what`.
@@ -33,6 +33,13 @@ pub struct GroupConfig {
     pub rules: Vec<RuleConfig>,
 }
 
+impl GroupConfig {
+    /// The name of the group in metrics and logs: `file;name`.
+    pub fn key(&self) -> String {
+        format!("{};{}", self.file, self.name)
+    }
+}
+
 /// A checked rule. Equal configurations mean equal rules: a reload keeps their state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleConfig {
@@ -54,7 +61,7 @@ pub enum RuleConfigKind {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileYaml {
-    groups: Vec<Spanned<GroupYaml>>,
+    groups: Vec<GroupYaml>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -71,9 +78,9 @@ struct GroupYaml {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RuleYaml {
-    record: Option<Spanned<String>>,
-    alert: Option<Spanned<String>>,
-    expr: Option<Spanned<String>>,
+    record: String,
+    alert: String,
+    expr: String,
     r#for: Option<Duration>,
     keep_firing_for: Option<Duration>,
     labels: BTreeMap<String, String>,
@@ -82,15 +89,34 @@ struct RuleYaml {
 
 /// Reads and checks a rule file. All complaints are answered, not only the first.
 pub fn parse(file: &str, text: &str) -> Result<Vec<GroupConfig>, Vec<FileError>> {
+    let text = first_document(file, text);
     let yaml: FileYaml = ferula_yaml::from_str("", text)
         .map_err(|e| vec![FileError { file: file.to_owned(), message: e.to_string() }])?;
-    let mut check = Check { file, errors: Vec::new(), names: HashSet::new() };
-    let groups: Vec<GroupConfig> = yaml.groups.into_iter().map(|g| check.group(g)).collect();
+    let mut check = Check { file, text, places: None, errors: Vec::new(), names: HashSet::new() };
+    let groups: Vec<GroupConfig> = yaml.groups.into_iter().enumerate().map(|(i, g)| check.group(i, g)).collect();
     if check.errors.is_empty() { Ok(groups) } else { Err(check.errors) }
+}
+
+/// Upstream reads the first document of a file and no other.
+fn first_document<'t>(file: &str, text: &'t str) -> &'t str {
+    let (mut begun, mut at) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end();
+        if begun && (bare == "---" || bare.starts_with("--- ") || bare == "...") {
+            tracing::warn!(file, "only the first YAML document of a rule file is read");
+            return text.get(..at).unwrap_or(text);
+        }
+        begun |= !(bare.is_empty() || bare.starts_with('#') || bare == "---");
+        at += line.len();
+    }
+    text
 }
 
 struct Check<'a> {
     file: &'a str,
+    text: &'a str,
+    /// Where things are; looked up at the first complaint.
+    places: Option<Places>,
     errors: Vec<FileError>,
     names: HashSet<String>,
 }
@@ -100,35 +126,34 @@ fn is_label_name(name: &str) -> bool {
     !name.is_empty()
 }
 
-fn place<T>(node: &Option<Spanned<T>>) -> String {
-    let (line, column) = node.as_ref().map_or((0, 0), |n| (n.referenced.line(), n.referenced.column()));
-    format!("{line}:{column}")
-}
-
-fn text(node: &Option<Spanned<String>>) -> &str {
-    node.as_ref().map_or("", |n| n.value.as_str())
-}
-
 impl Check<'_> {
     fn error(&mut self, message: impl Into<String>) {
         self.errors.push(FileError { file: self.file.to_owned(), message: message.into() });
     }
 
-    fn group(&mut self, node: Spanned<GroupYaml>) -> GroupConfig {
-        let at = format!("{}:{}", node.referenced.line(), node.referenced.column());
-        let g = node.value;
+    fn places(&mut self) -> &Places {
+        self.places.get_or_insert_with(|| Places::of(self.text))
+    }
+
+    fn group_error(&mut self, index: usize, what: String) {
+        let at = self.places().group(index).to_owned();
+        self.error(format!("{at}: {what}"));
+    }
+
+    fn group(&mut self, index: usize, g: GroupYaml) -> GroupConfig {
         if g.name.is_empty() {
-            self.error(format!("{at}: Groupname must not be empty"));
+            self.group_error(index, "Groupname must not be empty".into());
         }
         if !self.names.insert(g.name.clone()) {
-            self.error(format!("{at}: groupname: {} is repeated in the same file", quoted(&g.name)));
+            self.error(format!("0:0: groupname: {} is repeated in the same file", quoted(&g.name)));
         }
         for name in g.labels.keys() {
             if !is_label_name(name) || name == METRIC_NAME {
-                self.error(format!("{at}: invalid label name: {name}"));
+                self.group_error(index, format!("invalid label name: {name}"));
             }
         }
-        let rules = g.rules.into_iter().enumerate().filter_map(|(i, r)| self.rule(&g.name, i + 1, &g.labels, r)).collect();
+        let rules =
+            g.rules.into_iter().enumerate().filter_map(|(i, r)| self.rule((index, i), &g.name, &g.labels, r)).collect();
         GroupConfig {
             file: self.file.to_owned(),
             name: g.name,
@@ -139,61 +164,65 @@ impl Check<'_> {
         }
     }
 
-    fn rule(&mut self, group: &str, number: usize, shared: &BTreeMap<String, String>, r: RuleYaml) -> Option<RuleConfig> {
-        let (record, alert, expr) = (text(&r.record).to_owned(), text(&r.alert).to_owned(), text(&r.expr).to_owned());
-        let name = if alert.is_empty() { record.clone() } else { alert.clone() };
+    fn rule(
+        &mut self,
+        at: (usize, usize),
+        group: &str,
+        shared: &BTreeMap<String, String>,
+        r: RuleYaml,
+    ) -> Option<RuleConfig> {
+        let name = if r.alert.is_empty() { r.record.clone() } else { r.alert.clone() };
         let before = self.errors.len();
-        let mut complain = |at: &str, what: String| {
-            let at = if at.is_empty() { String::new() } else { format!("{at}: ") };
-            self.error(format!("{at}group {}, rule {number}, {}: {what}", quoted(group), quoted(&name)));
-        };
-        let (record_at, expr_at) = (place(&r.record), place(&r.expr));
-        let both = format!("{record_at}: {}", place(&r.alert));
-        if !record.is_empty() && !alert.is_empty() {
-            complain(&both, "only one of 'record' and 'alert' must be set".into());
-        }
-        if record.is_empty() && alert.is_empty() {
-            complain("0:0: 0:0", "one of 'record' or 'alert' must be set".into());
+        let mut complaints: Vec<(Place, String)> = Vec::new();
+        let mut complain = |place: Place, what: String| complaints.push((place, what));
+        match (r.record.is_empty(), r.alert.is_empty()) {
+            (false, false) => complain(Place::Both, "only one of 'record' and 'alert' must be set".into()),
+            (true, true) => complain(Place::Both, "one of 'record' or 'alert' must be set".into()),
+            _ => {}
         }
         let mut parsed = None;
-        if expr.is_empty() {
-            complain("0:0", "field 'expr' must be set in rule".into());
+        if r.expr.is_empty() {
+            complain(Place::Expr, "field 'expr' must be set in rule".into());
         } else {
-            match ferula_promql_parser::parse_expr(&expr) {
+            match ferula_promql_parser::parse_expr(&r.expr) {
                 Ok(e) => parsed = Some(e),
-                Err(e) => complain(&expr_at, format!("could not parse expression: {e}")),
+                Err(e) => complain(Place::Expr, format!("could not parse expression: {e}")),
             }
         }
-        if !record.is_empty() {
+        if !r.record.is_empty() {
             for (set, field) in [
                 (!r.annotations.is_empty(), "annotations"),
                 (r.r#for.is_some_and(|d| !d.is_zero()), "for"),
                 (r.keep_firing_for.is_some_and(|d| !d.is_zero()), "keep_firing_for"),
             ] {
                 if set {
-                    complain(&record_at, format!("invalid field '{field}' in recording rule"));
+                    complain(Place::Record, format!("invalid field '{field}' in recording rule"));
                 }
             }
-            if record.contains(['{', '}']) {
-                complain(&record_at, format!("braces present in the recording rule name; should it be in expr?: {record}"));
+            if r.record.contains(['{', '}']) {
+                let what = "braces present in the recording rule name; should it be in expr?";
+                complain(Place::Record, format!("{what}: {}", r.record));
             }
         }
-        for name in r.labels.keys() {
-            if !is_label_name(name) || name == METRIC_NAME {
-                complain("", format!("invalid label name: {name}"));
-            }
+        for name in r.labels.keys().filter(|n| !is_label_name(n) || *n == METRIC_NAME) {
+            complain(Place::None, format!("invalid label name: {name}"));
         }
         for name in r.annotations.keys().filter(|n| !is_label_name(n)) {
-            complain("", format!("invalid annotation name: {name}"));
+            complain(Place::None, format!("invalid annotation name: {name}"));
         }
-        if !alert.is_empty() {
+        if !r.alert.is_empty() {
             for (what, texts) in [("label", &r.labels), ("annotation", &r.annotations)] {
                 for (field, template) in texts {
-                    if let Err(e) = AlertText::check(&alert, template) {
-                        complain("", format!("{what} {}: {e}", quoted(field)));
+                    if let Err(e) = AlertText::check(&r.alert, template) {
+                        complain(Place::None, format!("{what} {}: {e}", quoted(field)));
                     }
                 }
             }
+        }
+        for (place, what) in complaints {
+            let place = self.places().rule(at.0, at.1).map_or_else(String::new, |p| place.of(p));
+            let (group, name) = (quoted(group), quoted(&name));
+            self.error(format!("{place}group {group}, rule {}, {name}: {what}", at.1 + 1));
         }
         if self.errors.len() > before {
             return None;
@@ -203,7 +232,7 @@ impl Check<'_> {
         for (n, v) in shared.iter().chain(&r.labels) {
             labels.set(n, v);
         }
-        let kind = if alert.is_empty() {
+        let kind = if r.alert.is_empty() {
             RuleConfigKind::Recording
         } else {
             RuleConfigKind::Alerting {
@@ -213,5 +242,24 @@ impl Check<'_> {
             }
         };
         Some(RuleConfig { name, query: expr.to_string(), expr, labels: labels.labels(), kind })
+    }
+}
+
+/// The part of a rule that a complaint is about.
+enum Place {
+    None,
+    Record,
+    Expr,
+    Both,
+}
+
+impl Place {
+    fn of(self, p: &RulePlaces) -> String {
+        match self {
+            Place::None => String::new(),
+            Place::Record => format!("{}: ", p.record),
+            Place::Expr => format!("{}: ", p.expr),
+            Place::Both => format!("{}: {}: ", p.record, p.alert),
+        }
     }
 }

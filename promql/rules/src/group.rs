@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ferula_instrument::Registry;
 use ferula_model::{Clock, Labels, SeriesRef, Value as StoredValue, stale_nan};
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durability, Queryable};
 use ferula_template::functions::prometheus::table_link;
@@ -11,7 +12,7 @@ use ferula_template::{Templates, Value};
 use crate::alert::Notify;
 use crate::alerting::{AlertingRule, Evaluation};
 use crate::file::{GroupConfig, RuleConfig, RuleConfigKind};
-use crate::metrics::GroupMetrics;
+use crate::metrics::{GroupMetrics, Metrics};
 use crate::query::{Number, RuleQuery, Sample};
 use crate::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot, Status};
 use crate::{dependency, recording, text};
@@ -76,6 +77,20 @@ pub(crate) struct Shared {
 }
 
 impl Group {
+    /// A group of its own, outside any manager: for tests, and for whoever evaluates rules over past data. `restores`: as
+    /// after a restart.
+    pub fn alone(
+        env: Arc<Environment>,
+        settings: Settings,
+        config: GroupConfig,
+        registry: &Registry,
+        restores: bool,
+    ) -> Group {
+        let templates = text::functions(&settings.external_url);
+        let metrics = Metrics::new(registry).group(&config.key());
+        Group::new(env, Arc::new(settings), &templates, Arc::new(config), metrics, restores)
+    }
+
     /// A group without state. `restores`: alerts wait for [`restore`](Group::restore) before anything is written about them.
     pub(crate) fn new(
         env: Arc<Environment>,
@@ -133,6 +148,10 @@ impl Group {
     }
     pub(crate) fn env(&self) -> &Arc<Environment> {
         &self.env
+    }
+    /// Whether the state of before a restart is still to be read.
+    pub(crate) fn awaits_restoration(&self) -> bool {
+        self.rules.iter().any(|r| r.alerting.as_ref().is_some_and(|a| !a.restored))
     }
     pub(crate) fn alerting_rules(&mut self) -> impl Iterator<Item = &mut AlertingRule> {
         self.rules.iter_mut().filter_map(|r| r.alerting.as_mut())
@@ -233,7 +252,13 @@ impl Group {
 
     fn failed(&self, config: &RuleConfig, error: &str) {
         self.metrics.failures.inc();
-        tracing::warn!(file = self.config.file, group = self.config.name, rule = config.name, error, "Evaluating rule failed");
+        tracing::warn!(
+            file = self.config.file,
+            group = self.config.name,
+            rule = config.name,
+            error,
+            "Evaluating rule failed"
+        );
     }
 
     fn send(&self, rule: &mut Rule, config: &RuleConfig, now_ms: i64) {
@@ -273,7 +298,13 @@ impl Group {
             }
         }
         if let Some(error) = &error {
-            tracing::warn!(group = self.config.name, rule = config.name, refused, error, "Rule evaluation result discarded");
+            tracing::warn!(
+                group = self.config.name,
+                rule = config.name,
+                refused,
+                error,
+                "Rule evaluation result discarded"
+            );
         }
         for (labels, series) in rule.previous.iter().filter(|(l, _)| !written.contains_key(*l)) {
             // Refusals are expected here: another rule may have gone on writing the series.

@@ -6,6 +6,7 @@ pub mod file;
 mod group;
 mod manager;
 mod metrics;
+mod places;
 mod query;
 mod recording;
 mod restore;

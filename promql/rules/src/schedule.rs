@@ -1,6 +1,6 @@
 //! When a group is due: at its own offset within the interval, so that groups spread over time and keep their slots
 //! over restarts.
-use ferula_model::Labels;
+use ferula_model::{LabelView, Labels};
 
 /// The group's place within its interval, in milliseconds. Same file and name, same place.
 pub(crate) fn offset_ms(file: &str, name: &str, interval_ms: i64) -> i64 {

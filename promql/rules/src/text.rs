@@ -14,7 +14,10 @@ const VARIABLES: &str =
 pub(crate) enum AlertText {
     /// Nothing to expand.
     Plain(String),
-    Template { name: String, set: Box<Templates> },
+    Template {
+        name: String,
+        set: Box<Templates>,
+    },
     /// Does not parse, with the text that upstream gives instead of a result.
     Broken(String),
 }

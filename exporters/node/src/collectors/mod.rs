@@ -1,34 +1,56 @@
 //! All collectors, in one table: name, default, flags, and how to build each.
 mod arp;
+mod attributes;
 mod bonding;
+mod btrfs;
+mod buddyinfo;
 mod conntrack;
 mod cpu;
+mod cpu_vulnerabilities;
 mod cpufreq;
 mod diskstats;
 mod dmi;
 mod edac;
 mod entropy;
+mod fibrechannel;
 mod filefd;
 mod filesystem;
+mod hwmon;
+mod infiniband;
+mod interrupts;
+mod ipvs;
 mod kernel_hung;
 mod loadavg;
+mod mdadm;
 mod meminfo;
+mod meminfo_numa;
 mod netclass;
 mod netdev;
 mod netstat;
+mod nfs;
+mod nfsd;
+mod nvme;
 mod os;
+mod powersupplyclass;
 mod pressure;
+mod processes;
+mod rapl;
 mod schedstat;
 mod selinux;
 mod sockstat;
+mod softirqs;
 mod softnet;
 mod stat;
+mod tapestats;
 mod textfile;
 mod thermal_zone;
 mod time;
+mod timex;
 mod udp_queues;
 mod uname;
 mod vmstat;
+mod watchdog;
+mod xfs;
 
 use std::sync::Arc;
 
@@ -130,7 +152,12 @@ pub(crate) const ALL: &[Spec] = &[
         ],
         [switch!("collector.arp.netlink", true, "Accepted; the numbers are read from /proc.")]
     ),
+    spec!("bcache", true, None),
+    spec!("bcachefs", true, None),
     spec!("bonding", true, plain!(bonding::collect)),
+    spec!("btrfs", true, plain!(btrfs::collect)),
+    spec!("buddyinfo", false, plain!(buddyinfo::collect)),
+    spec!("cgroups", false, None),
     spec!("conntrack", true, plain!(conntrack::collect)),
     spec!(
         "cpu",
@@ -145,6 +172,7 @@ pub(crate) const ALL: &[Spec] = &[
             switch!("collector.cpu.info", false, "Enables metric cpu_info."),
         ]
     ),
+    spec!("cpu_vulnerabilities", false, plain!(cpu_vulnerabilities::collect)),
     spec!("cpufreq", true, plain!(cpufreq::collect)),
     spec!(
         "diskstats",
@@ -166,8 +194,13 @@ pub(crate) const ALL: &[Spec] = &[
         ]
     ),
     spec!("dmi", true, plain!(dmi::collect)),
+    spec!("dmmultipath", true, None),
+    spec!("drbd", false, None),
+    spec!("drm", false, None),
     spec!("edac", true, plain!(edac::collect)),
     spec!("entropy", true, plain!(entropy::collect)),
+    spec!("ethtool", false, None),
+    spec!("fibrechannel", true, plain!(fibrechannel::collect)),
     spec!("filefd", true, plain!(filefd::collect)),
     spec!(
         "filesystem",
@@ -203,9 +236,68 @@ pub(crate) const ALL: &[Spec] = &[
             ("collector.filesystem.stat-workers", "4", &[], "Accepted; threads are started as mounts are slow."),
         ]
     ),
+    spec!(
+        "hwmon",
+        true,
+        Some(hwmon::build),
+        [
+            (
+                "collector.hwmon.chip-include",
+                "",
+                &[],
+                "Regexp of hwmon chip to include (mutually exclusive to chip-exclude)."
+            ),
+            (
+                "collector.hwmon.chip-exclude",
+                "",
+                &[],
+                "Regexp of hwmon chip to exclude (mutually exclusive to chip-include)."
+            ),
+            (
+                "collector.hwmon.sensor-include",
+                "",
+                &[],
+                "Regexp of hwmon sensor to include (mutually exclusive to sensor-exclude)."
+            ),
+            (
+                "collector.hwmon.sensor-exclude",
+                "",
+                &[],
+                "Regexp of hwmon sensor to exclude (mutually exclusive to sensor-include)."
+            ),
+        ]
+    ),
+    spec!("infiniband", true, plain!(infiniband::collect)),
+    spec!(
+        "interrupts",
+        false,
+        Some(interrupts::build),
+        [
+            ("collector.interrupts.name-include", "", &[], "Regexp of interrupts name to include."),
+            ("collector.interrupts.name-exclude", "", &[], "Regexp of interrupts name to exclude."),
+        ],
+        [switch!("collector.interrupts.include-zeros", true, "Include interrupts that have a zero value.")]
+    ),
+    spec!(
+        "ipvs",
+        true,
+        Some(ipvs::build),
+        [(
+            "collector.ipvs.backend-labels",
+            "local_address,local_port,remote_address,remote_port,proto,local_mark",
+            &[],
+            "Comma separated list for IPVS backend stats labels."
+        )]
+    ),
     spec!("kernel_hung", true, plain!(kernel_hung::collect)),
+    spec!("ksmd", false, None),
+    spec!("lnstat", false, None),
     spec!("loadavg", true, plain!(loadavg::collect)),
+    spec!("logind", false, None),
+    spec!("mdadm", true, plain!(mdadm::collect)),
     spec!("meminfo", true, plain!(meminfo::collect)),
+    spec!("meminfo_numa", false, plain!(meminfo_numa::collect)),
+    spec!("mountstats", false, None),
     spec!(
         "netclass",
         true,
@@ -254,11 +346,42 @@ pub(crate) const ALL: &[Spec] = &[
             "Regexp of fields to return for netstat collector."
         )]
     ),
+    spec!("network_route", false, None),
+    spec!("nfs", true, plain!(nfs::collect)),
+    spec!("nfsd", true, plain!(nfsd::collect)),
+    spec!("ntp", false, None),
+    spec!("nvme", true, plain!(nvme::collect)),
+    spec!("nvmesubsystem", false, None),
     spec!("os", true, plain!(os::collect)),
+    spec!("pcidevice", false, None),
+    spec!("perf", false, None),
+    spec!(
+        "powersupplyclass",
+        true,
+        Some(powersupplyclass::build),
+        [(
+            "collector.powersupply.ignored-supplies",
+            "^$",
+            &[],
+            "Regexp of power supplies to ignore for powersupplyclass collector."
+        )]
+    ),
     spec!("pressure", true, plain!(pressure::collect)),
+    spec!("processes", false, plain!(processes::collect)),
+    spec!("qdisc", false, None),
+    spec!(
+        "rapl",
+        true,
+        Some(rapl::build),
+        [],
+        [switch!("collector.rapl.enable-zone-label", false, "Puts the zone into a label instead of the name.")]
+    ),
+    spec!("runit", false, None),
     spec!("schedstat", true, plain!(schedstat::collect)),
     spec!("selinux", true, plain!(selinux::collect)),
+    spec!("slabinfo", false, None),
     spec!("sockstat", true, plain!(sockstat::collect)),
+    spec!("softirqs", false, plain!(softirqs::collect)),
     spec!("softnet", true, plain!(softnet::collect)),
     spec!(
         "stat",
@@ -267,6 +390,17 @@ pub(crate) const ALL: &[Spec] = &[
         [],
         [switch!("collector.stat.softirq", false, "Export softirq calls per vector.")]
     ),
+    spec!("supervisord", false, None),
+    spec!("swap", false, None),
+    spec!("sysctl", false, None),
+    spec!("systemd", false, None),
+    spec!(
+        "tapestats",
+        true,
+        Some(tapestats::build),
+        [("collector.tapestats.ignored-devices", "^$", &[], "Regexp of devices to ignore for tapestats.")]
+    ),
+    spec!("tcpstat", false, None),
     spec!(
         "textfile",
         true,
@@ -280,6 +414,7 @@ pub(crate) const ALL: &[Spec] = &[
     ),
     spec!("thermal_zone", true, plain!(thermal_zone::collect)),
     spec!("time", true, plain!(time::collect)),
+    spec!("timex", true, plain!(timex::collect)),
     spec!("udp_queues", true, plain!(udp_queues::collect)),
     spec!("uname", true, plain!(uname::collect)),
     spec!(
@@ -293,5 +428,10 @@ pub(crate) const ALL: &[Spec] = &[
             "Regexp of fields to return for vmstat collector."
         )]
     ),
-    spec!("processes", false, None),
+    spec!("watchdog", true, plain!(watchdog::collect)),
+    spec!("wifi", false, None),
+    spec!("xfrm", false, None),
+    spec!("xfs", true, plain!(xfs::collect)),
+    spec!("zfs", true, None),
+    spec!("zoneinfo", false, None),
 ];

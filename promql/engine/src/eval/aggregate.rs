@@ -18,7 +18,11 @@ use crate::query::Query;
 pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Result<Stream<'a>, QueryError> {
     if matches!(
         a.op,
-        AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio | AggregateOp::CountValues
+        AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio
+            | AggregateOp::CountValues
     ) {
         return aggregate_select::eval(q, a, grid);
     }
@@ -243,20 +247,17 @@ impl State {
                     _ => m2 / n,
                 })
                 .collect(),
-            Floats::Quantile(all) => all
-                .into_iter()
-                .enumerate()
-                .map(|(i, mut v)| {
-                    if v.is_empty() { ABSENT } else { quantile(param.get(i).copied().unwrap_or(f64::NAN), &mut v) }
-                })
-                .collect(),
+            Floats::Quantile(all) => {
+                all.into_iter()
+                    .enumerate()
+                    .map(|(i, mut v)| {
+                        if v.is_empty() { ABSENT } else { quantile(param.get(i).copied().unwrap_or(f64::NAN), &mut v) }
+                    })
+                    .collect()
+            }
         };
-        let mut out = Column {
-            id: Identity::owned(group.labels),
-            drop_name: group.drop_name,
-            floats,
-            histograms: Vec::new(),
-        };
+        let mut out =
+            Column { id: Identity::owned(group.labels), drop_name: group.drop_name, floats, histograms: Vec::new() };
         for (i, s) in self.histograms.into_iter().enumerate() {
             let Some(s) = s else { continue };
             if is_present(out.floats[i]) {

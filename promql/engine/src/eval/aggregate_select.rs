@@ -85,9 +85,8 @@ fn pick(
     let mut order: Vec<usize> = Vec::new(); // for an instant: the series in result order
     for group in &members {
         let mut at: Vec<(f64, usize)> = Vec::with_capacity(group.len());
-        for step in 0..grid.n {
+        for (step, p) in param.iter().copied().enumerate().take(grid.n) {
             q.tick(1 + (group.len() >> 4) as u32)?;
-            let p = param.get(step).copied().unwrap_or(0.0);
             if a.op == AggregateOp::LimitRatio {
                 for i in group.iter().filter(|i| columns[**i].has(step)) {
                     kept[*i][step] = in_ratio(&columns[*i], p);
@@ -156,9 +155,8 @@ fn count_values<'a>(
     label: String,
     grid: Grid,
 ) -> Result<Stream<'a>, QueryError> {
-    if label.is_empty() {
-        return Err(QueryError::execution(format!("invalid label name {}", ferula_model::labels::quoted(&label))));
-    }
+    let literal = a.param.as_ref().map_or(a.span, |p| p.without_parens().span());
+    q.check_label_name(&label, literal, "invalid label name")?;
     let mut input = Some(super::eval(q, &a.expr, grid)?.series()?);
     let mut ready = Vec::new().into_iter();
     Ok(stream(move || {

@@ -47,4 +47,3 @@ fn combine<'a>(
         _ => return Err(QueryError::execution("binary operation on a string")),
     })
 }
-

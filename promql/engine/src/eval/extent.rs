@@ -47,7 +47,30 @@ pub(crate) fn extent(
                 open.push((&*s.expr, (from.saturating_sub(range), to)));
                 continue;
             }
-            // `info` reads info series around the evaluation times of its argument.
+            Expr::Call(c) if c.func.name == "info" => {
+                // Info series are read where the first selector of the argument is read.
+                open.extend(c.args.iter().map(|a| (a, times)));
+                let mut shifted = times;
+                let mut e = c.args.first();
+                while let Some(inner) = e {
+                    e = match inner {
+                        Expr::Vector(v) => {
+                            shifted = moved(shifted, v.at, &v.offset)?;
+                            None
+                        }
+                        Expr::Matrix(m) => {
+                            shifted = moved(shifted, m.selector.at, &m.selector.offset)?;
+                            None
+                        }
+                        Expr::Subquery(s) => {
+                            shifted = moved(shifted, s.at, &s.offset)?;
+                            Some(&*s.expr)
+                        }
+                        other => other.children().into_iter().find(|c| !c.selectors().is_empty()),
+                    };
+                }
+                (shifted.0.saturating_sub(semantics.lookback_ms), shifted.1)
+            }
             other => {
                 open.extend(other.children().into_iter().map(|c| (c, times)));
                 continue;

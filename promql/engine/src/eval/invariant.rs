@@ -3,8 +3,18 @@ use ferula_promql_parser::Expr;
 
 /// Functions whose value depends on the evaluation time even when their argument does not.
 const DEPENDS_ON_TIME: [&str; 12] = [
-    "days_in_month", "day_of_month", "day_of_week", "day_of_year", "hour", "minute", "month", "year", "predict_linear",
-    "time", "timestamp", "start_timestamp",
+    "days_in_month",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "hour",
+    "minute",
+    "month",
+    "year",
+    "predict_linear",
+    "time",
+    "timestamp",
+    "start_timestamp",
 ];
 
 /// Whether every selector inside is pinned by `@` and nothing else looks at the time. Iterative.
@@ -17,12 +27,7 @@ pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
             // Whatever a pinned subquery contains is evaluated on the subquery's own grid.
             Expr::Subquery(s) if s.at.is_some() => continue,
             Expr::Subquery(_) => return false,
-            Expr::Call(c) => {
-                // Date functions of an argument depend on that alone; without one they mean the evaluation time.
-                if DEPENDS_ON_TIME.contains(&c.func.name) {
-                    return false;
-                }
-            }
+            Expr::Call(c) if DEPENDS_ON_TIME.contains(&c.func.name) => return false,
             _ => {}
         }
         open.extend(e.children());

@@ -112,7 +112,10 @@ impl<'a> Match<'a> {
                     second.id.to_labels(),
                 )));
             }
-            let columns = { let mut held = held; std::mem::take(&mut held.columns) };
+            let columns = {
+                let mut held = held;
+                std::mem::take(&mut held.columns)
+            };
             many = crate::column::from_vec(columns);
         }
         let tracks_use = self.m.cardinality == Cardinality::OneToOne || fill_many.is_some();
@@ -126,7 +129,13 @@ impl<'a> Match<'a> {
                         group.used = vec![false; self.grid.n];
                     }
                     if let (Some(fill), true) = (fill_one, group.members.len() <= 1) {
-                        self.pair(&c, group.members.first().map(|i| &one.columns[*i]), Some(fill), group, &signature_key)?;
+                        self.pair(
+                            &c,
+                            group.members.first().map(|i| &one.columns[*i]),
+                            Some(fill),
+                            group,
+                            &signature_key,
+                        )?;
                     } else {
                         for i in group.members.clone() {
                             self.pair(&c, Some(&one.columns[i]), None, group, &signature_key)?;
@@ -280,12 +289,7 @@ impl<'a> Match<'a> {
     }
 
     /// Results for the series of the one side that nothing on the many side matched.
-    fn fill_many(
-        &mut self,
-        one: &[Column],
-        groups: &HashMap<Vec<u8>, Group>,
-        fill: f64,
-    ) -> Result<(), QueryError> {
+    fn fill_many(&mut self, one: &[Column], groups: &HashMap<Vec<u8>, Group>, fill: f64) -> Result<(), QueryError> {
         for c in one {
             let mut key = Vec::new();
             signature(&c.id, self.m, &mut key);
@@ -314,4 +318,3 @@ fn blank(c: &mut Column, other: &Column) {
     }
     c.histograms.retain(|(step, _)| !other.has(*step as usize));
 }
-

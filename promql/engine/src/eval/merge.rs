@@ -1,7 +1,7 @@
 //! Keeping label sets unique where operators take the name away.
-use ferula_promql_parser::{Expr, VectorSelector};
 use ferula_model::MatchOp;
 use ferula_model::labels::METRIC_NAME;
+use ferula_promql_parser::{Expr, VectorSelector};
 use hashbrown::HashMap;
 
 use crate::column::{Column, Stream, stream};

@@ -1,14 +1,16 @@
 //! Range vectors: the samples of one series at a time, and windows sliding over them.
 use std::sync::Arc;
 
-use ferula_model::{FloatHistogram, is_stale_nan};
+use ferula_model::labels::METRIC_NAME;
+use ferula_model::{CounterResetHint, FloatHistogram, is_stale_nan};
 use ferula_promql_parser::{Duration, DurationUse, Expr, RangeExtension, Span, VectorSelector};
 use ferula_storage::{Column as Batch, SampleBatch, Series, SeriesSet};
 
-use super::selector::{Reference, duration_error, next_series, reference, select};
 use super::Hinter;
+use super::selector::{Reference, duration_error, next_series, reference, select};
 use crate::column::{Column, Stream, histogram_samples, is_present, stream};
 use crate::error::QueryError;
+use crate::functions::extended;
 use crate::grid::Grid;
 use crate::identity::Identity;
 use crate::query::Query;
@@ -26,7 +28,7 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.float_ms.clear();
         self.floats.clear();
         self.float_start_ms.clear();
@@ -62,7 +64,8 @@ impl Points {
                     let (Some(t), Some(v)) = (batch.t_ms.get(from..to), v.get(from..to)) else { continue };
                     if let Some(s) = starts {
                         self.float_start_ms.resize(self.float_ms.len(), 0);
-                        self.float_start_ms.extend(s.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)).map(|(s, _)| *s));
+                        self.float_start_ms
+                            .extend(s.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)).map(|(s, _)| *s));
                     }
                     if v.iter().any(|v| is_stale_nan(*v)) {
                         for (t, v) in t.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)) {
@@ -107,7 +110,12 @@ impl Points {
         }
         for (i, h) in &c.histograms {
             self.histogram_ms.push(grid.at(*i as usize));
-            self.histograms.push(Arc::clone(h));
+            let mut h = Arc::clone(h);
+            if h.counter_reset_hint != CounterResetHint::Gauge && h.counter_reset_hint != CounterResetHint::Unknown {
+                // It speaks of the sample before this one in the store, which the subquery may have skipped.
+                Arc::make_mut(&mut h).counter_reset_hint = CounterResetHint::Unknown;
+            }
+            self.histograms.push(h);
         }
     }
 }
@@ -153,8 +161,6 @@ pub(crate) struct RangeVector<'a> {
     pub extension: Option<RangeExtension>,
     /// What annotations about the argument point at.
     pub span: Span,
-    /// Whether all series have the same name by construction.
-    pub one_name: bool,
 }
 
 /// One series of a range vector; its samples stand in [`RangeVector::points`].
@@ -191,7 +197,6 @@ impl<'a> RangeVector<'a> {
                     grid,
                     extension: v.extension,
                     span: m.span,
-                    one_name: super::merge::pins_name(v),
                 })
             }
             Expr::Subquery(s) => {
@@ -220,7 +225,6 @@ impl<'a> RangeVector<'a> {
                     grid,
                     extension: None,
                     span: s.span,
-                    one_name: super::merge::one_name(&s.expr),
                 })
             }
             _ => Err(QueryError::execution("expected a range vector")),
@@ -301,7 +305,7 @@ impl<'a> RangeVector<'a> {
 
 /// Moves `at` to the first time after `bound`.
 #[inline]
-fn advance(times: &[i64], at: &mut usize, bound: i64) {
+pub(crate) fn advance(times: &[i64], at: &mut usize, bound: i64) {
     while times.get(*at).is_some_and(|t| *t <= bound) {
         *at += 1;
     }
@@ -312,7 +316,7 @@ fn resolve_range(q: &Query<'_>, range: &Duration) -> Result<i64, QueryError> {
 }
 
 /// `selector smoothed`: at every step the value interpolated between the samples around it.
-pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
+pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
     let times = reference(q, v.at, &v.offset, grid)?;
     let lookback = q.semantics.lookback_ms;
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
@@ -320,12 +324,14 @@ pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid
     let mut set = select(q, v, oldest, newest, 0, grid.step_ms)?;
     let mut batch = SampleBatch::default();
     let mut points = Points::default();
+    let span = v.span;
     Ok(stream(move || {
         while let Some(mut series) = next_series(q, &mut set)? {
             points.read(q, &mut series, oldest, newest, &mut batch, None)?;
             let mut c = Column::new(Identity::new(series.labels), times.n);
             for step in 0..times.n {
-                if let Some(p) = crate::functions::extended::interpolated(&points, times.at(step), lookback) {
+                let name = c.id.get(METRIC_NAME).to_owned();
+                if let Some(p) = extended::interpolated(q, &points, times.at(step), lookback, &name, span) {
                     c.set(step, p);
                 }
             }

@@ -76,9 +76,7 @@ pub(crate) fn points(q: &Query<'_>, b: &BinaryExpr, l: &Point, r: &Point) -> Opt
             BinaryOp::Div => Some(scaled(h, |h| {
                 h.div(*y);
             })),
-            BinaryOp::TrimUpper | BinaryOp::TrimLower => {
-                Some(scaled(h, |h| h.trim(*y, op == BinaryOp::TrimUpper)))
-            }
+            BinaryOp::TrimUpper | BinaryOp::TrimLower => Some(scaled(h, |h| h.trim(*y, op == BinaryOp::TrimUpper))),
             _ => incompatible(q, b, "histogram", "float"),
         },
         (Point::Histogram(x), Point::Histogram(y)) => match op {
@@ -86,11 +84,8 @@ pub(crate) fn points(q: &Query<'_>, b: &BinaryExpr, l: &Point, r: &Point) -> Opt
             BinaryOp::Neq => (!x.is_same(y)).then(|| l.clone()),
             BinaryOp::Add | BinaryOp::Sub => {
                 let mut sum = FloatHistogram::clone(x);
-                let (operation, merged) = if op == BinaryOp::Add {
-                    ("addition", sum.add(y))
-                } else {
-                    ("subtraction", sum.sub(y))
-                };
+                let (operation, merged) =
+                    if op == BinaryOp::Add { ("addition", sum.add(y)) } else { ("subtraction", sum.sub(y)) };
                 let Ok(merged) = merged else {
                     q.notes.incompatible_layout(op.as_str(), b.span);
                     return None;

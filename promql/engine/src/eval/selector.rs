@@ -20,6 +20,8 @@ pub(crate) enum Take {
     Time,
     /// The sample's start time, in seconds: `start_timestamp()`.
     StartTime,
+    /// The sample's own time in ms, NaN for a histogram: what `info()` needs to know about info series.
+    InfoTime,
 }
 
 /// The times a selector looks at, one per step of the grid: `@` pins them, `offset` shifts them.
@@ -81,19 +83,19 @@ pub(crate) fn next_series(q: &Query<'_>, set: &mut Box<dyn SeriesSet>) -> Result
             Ok(Some(s?))
         }
         None => {
-            q.notes.from_storage(set.annotations());
+            q.notes.take_storage(set.annotations());
             Ok(None)
         }
     }
 }
 
-pub(crate) fn instant<'a>(q: &'a Query<'a>, v: &'a VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
+pub(crate) fn instant<'a>(q: &'a Query<'a>, v: &VectorSelector, grid: Grid) -> Result<Stream<'a>, QueryError> {
     instant_of(q, v, grid, Take::Value)
 }
 
 pub(crate) fn instant_of<'a>(
     q: &'a Query<'a>,
-    v: &'a VectorSelector,
+    v: &VectorSelector,
     grid: Grid,
     take: Take,
 ) -> Result<Stream<'a>, QueryError> {
@@ -105,12 +107,13 @@ pub(crate) fn instant_of<'a>(
     // Left-open: a sample exactly one lookback ago is too old.
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
     let mut set = select(q, v, oldest, times.last(), 0, grid.step_ms)?;
+    let stats_only = q.stats_only.contains(&v.span.start);
     let mut batch = SampleBatch::default();
     Ok(stream(move || {
         while let Some(mut series) = next_series(q, &mut set)? {
             series.samples.skip_to(oldest);
             let mut walk = Walk::new(q, times, lookback, take, Identity::new(series.labels));
-            let mut hinter = q.stats_only.contains(&v.span.start).then(Hinter::default);
+            let mut hinter = stats_only.then(Hinter::default);
             while walk.step < times.n && series.samples.next_batch(&mut batch)? {
                 q.tick(1 + (batch.len() >> 10) as u32)?;
                 if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
@@ -205,6 +208,10 @@ impl<'a> Walk<'a> {
         match self.take {
             Take::Value => {}
             Take::Time => self.out.floats[self.step] = self.newest_ms as f64 / 1000.0,
+            Take::InfoTime => {
+                let float = matches!(self.newest, Newest::Float(_));
+                self.out.floats[self.step] = if float { self.newest_ms as f64 } else { f64::NAN };
+            }
             Take::StartTime => self.out.floats[self.step] = self.newest_start_ms as f64 / 1000.0,
         }
         self.any = true;

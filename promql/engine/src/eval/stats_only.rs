@@ -19,6 +19,7 @@ pub(crate) fn stats_only(expr: &Expr) -> Vec<u32> {
                 found.push(m.selector.span.start);
                 continue;
             }
+            Expr::Subquery(_) => false,
             Expr::Call(c) => match c.func.name {
                 "histogram_count" | "histogram_sum" | "histogram_avg" => true,
                 "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => false,

@@ -29,9 +29,8 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<
     };
     let mut asks = Vec::new();
     match name {
-        "histogram_fraction" => {
-            asks.push((String::new(), Ask::Fraction { lower: args.scalar(q, 0, grid)?, upper: args.scalar(q, 1, grid)? }))
-        }
+        "histogram_fraction" => asks
+            .push((String::new(), Ask::Fraction { lower: args.scalar(q, 0, grid)?, upper: args.scalar(q, 1, grid)? })),
         _ => {
             let params = if label.is_some() { 2..args.len() } else { 0..1 };
             for i in params {
@@ -132,7 +131,8 @@ fn answer<'a>(
                     b.set(label, text);
                     id = Identity::owned(b.labels());
                 }
-                let mut c = Column { id, drop_name: f.drop_name, floats: q.empty_floats(grid.n), histograms: Vec::new() };
+                let mut c =
+                    Column { id, drop_name: f.drop_name, floats: q.empty_floats(grid.n), histograms: Vec::new() };
                 q.drop_name(&mut c);
                 c
             })

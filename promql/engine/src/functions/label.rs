@@ -1,5 +1,5 @@
 //! `label_replace` and `label_join`.
-use ferula_model::labels::{METRIC_NAME, quoted};
+use ferula_model::labels::METRIC_NAME;
 use ferula_regex::Regex;
 
 use super::Args;
@@ -15,9 +15,8 @@ pub(super) fn replace<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Resu
     let (src, pattern) = (args.string(q, 3)?, args.string(q, 4)?);
     let regex = Regex::anchored(&pattern)
         .map_err(|_| QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
-    if dst.is_empty() {
-        return Err(QueryError::execution(format!("invalid destination label name in label_replace(): {dst}")));
-    }
+    let literal = args.expr(1)?.without_parens().span();
+    q.check_label_name(&dst, literal, "invalid destination label name in label_replace():")?;
     let out = map(args.vector(q, 0, grid)?, move |c| {
         if let Some(captures) = regex.captures(c.id.get(&src)) {
             let mut text = String::new();
@@ -37,12 +36,12 @@ pub(super) fn replace<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Resu
 pub(super) fn join<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<Stream<'a>, QueryError> {
     let (dst, separator) = (args.string(q, 1)?, args.string(q, 2)?);
     let sources = (3..args.len()).map(|i| args.string(q, i)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(bad) = sources.iter().find(|s| s.is_empty()) {
-        return Err(QueryError::execution(format!("invalid source label name in label_join(): {bad}")));
+    for (i, source) in sources.iter().enumerate() {
+        let literal = args.expr(i + 3)?.without_parens().span();
+        q.check_label_name(source, literal, "invalid source label name in label_join():")?;
     }
-    if dst.is_empty() {
-        return Err(QueryError::execution(format!("invalid destination label name in label_join(): {}", quoted(&dst))));
-    }
+    let literal = args.expr(1)?.without_parens().span();
+    q.check_label_name(&dst, literal, "invalid destination label name in label_join():")?;
     let out = map(args.vector(q, 0, grid)?, move |c| {
         let text = sources.iter().map(|s| c.id.get(s)).collect::<Vec<_>>().join(&separator);
         let mut b = c.id.builder();

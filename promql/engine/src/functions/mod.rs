@@ -67,7 +67,10 @@ pub(crate) fn call<'a>(q: &'a Query<'a>, call: &'a Call, grid: Grid) -> Result<O
         "vector" => {
             let mut once = Some(args.scalar(q, 0, grid)?);
             stream(move || {
-                Ok(once.take().map(|floats| Column { floats, ..Column::new(crate::identity::Identity::owned(Default::default()), 0) }))
+                Ok(once.take().map(|floats| Column {
+                    floats,
+                    ..Column::new(crate::identity::Identity::owned(Default::default()), 0)
+                }))
             })
         }
         "absent" => absent::absent(q, &args, grid)?,
@@ -129,7 +132,12 @@ pub(crate) fn unsupported(name: &str) -> QueryError {
 }
 
 /// Applies a kernel to every window of every series of the range vector argument.
-fn range_function<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid, name: &'static str) -> Result<Stream<'a>, QueryError> {
+fn range_function<'a>(
+    q: &'a Query<'a>,
+    args: &Args<'a>,
+    grid: Grid,
+    name: &'static str,
+) -> Result<Stream<'a>, QueryError> {
     let at = args.call.func.arg_types.iter().position(|t| *t == ValueType::Matrix).unwrap_or(0);
     let argument = args.expr(at)?;
     let mut vector = RangeVector::open(q, argument, grid)?;
@@ -146,7 +154,12 @@ fn range_function<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid, name: &'sta
     let counter = matches!(name, "rate" | "increase");
     let out = stream(move || {
         while let Some(series) = vector.next()? {
-            let mut c = Column { id: series.id, drop_name: series.drop_name, floats: q.empty_floats(grid.n), histograms: Vec::new() };
+            let mut c = Column {
+                id: series.id,
+                drop_name: series.drop_name,
+                floats: q.empty_floats(grid.n),
+                histograms: Vec::new(),
+            };
             kernel.series(&vector.points);
             let mut any = false;
             let (floats, histograms) = (&mut c.floats, &mut c.histograms);
@@ -159,7 +172,7 @@ fn range_function<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid, name: &'sta
                 }
             };
             if vector.extension.is_some() {
-                extended::windows(&vector, &c.id, |w| {
+                extended::windows(q, &vector, &c.id, counter, |w| {
                     put(w.step, kernel.window(w)?);
                     Ok(())
                 })?;

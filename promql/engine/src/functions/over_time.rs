@@ -6,6 +6,7 @@ use ferula_model::labels::METRIC_NAME;
 use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::Span;
 
+use super::rate::is_reset;
 use super::{Args, Kernel, unsupported};
 use crate::column::Point;
 use crate::error::QueryError;
@@ -130,8 +131,7 @@ pub(super) fn kernel<'a>(
                 Ok(Some(Point::Float(smoothed(w.floats, sf, tf))))
             })
         }
-        "changes" => plain(|w| Some(Point::Float(steps(w, |a, b| a != b && !(a.is_nan() && b.is_nan()), |a, b| !a.is_same(b))))),
-        "resets" => plain(|w| Some(Point::Float(steps(w, |a, b| b < a, |a, b| b.detect_reset(a))))),
+        "changes" | "resets" => neighbours(name, q.semantics.start_timestamps),
         _ => return Err(unsupported(name)),
     })
 }
@@ -173,34 +173,64 @@ fn edge(w: &Window<'_>, last: bool) -> Option<Point> {
     }
 }
 
-/// Counts the neighbours, in time order, between which something happened; a change of kind always counts.
-fn steps(
-    w: &Window<'_>,
-    float: impl Fn(f64, f64) -> bool,
-    histogram: impl Fn(&FloatHistogram, &FloatHistogram) -> bool,
-) -> f64 {
-    if w.histograms.is_empty() {
-        return w.floats.windows(2).filter(|p| float(p[0], p[1])).count() as f64;
+/// `changes` and `resets`: how many neighbours, in time order, differ so; a change of kind always counts.
+pub(super) fn neighbours<'a>(name: &str, start_timestamps: bool) -> Box<dyn Kernel + 'a> {
+    if name == "changes" {
+        return plain(|w| {
+            Some(Point::Float(steps(w, |a, b| match (a, b) {
+                (Seen::Float(_, a), Seen::Float(_, b)) => a != b && !(a.is_nan() && b.is_nan()),
+                (Seen::Histogram(_, a), Seen::Histogram(_, b)) => !a.is_same(b),
+                _ => true,
+            })))
+        });
     }
-    if w.floats.is_empty() {
-        return w.histograms.windows(2).filter(|p| histogram(&p[0], &p[1])).count() as f64;
+    plain(move |w| {
+        Some(Point::Float(steps(w, |a, b| {
+            let fell = match (a, b) {
+                (Seen::Float(_, a), Seen::Float(_, b)) => b < a,
+                (Seen::Histogram(_, a), Seen::Histogram(_, b)) => b.detect_reset(a),
+                _ => true,
+            };
+            fell || (start_timestamps && is_reset(a.times(), b.times()))
+        })))
+    })
+}
+
+/// A sample with its own time and its start time (0: unknown).
+#[derive(Clone, Copy)]
+enum Seen<'w> {
+    Float((i64, i64), f64),
+    Histogram((i64, i64), &'w FloatHistogram),
+}
+
+impl Seen<'_> {
+    fn times(&self) -> (i64, i64) {
+        match self {
+            Seen::Float(t, _) | Seen::Histogram(t, _) => *t,
+        }
     }
+}
+
+fn steps<'w>(w: &Window<'w>, differ: impl Fn(Seen<'w>, Seen<'w>) -> bool) -> f64 {
+    let start = |starts: &[i64], i: usize| starts.get(i).copied().unwrap_or(0);
     let (mut f, mut h, mut n) = (0, 0, 0u64);
-    let mut previous: Option<(bool, usize)> = None;
+    let mut previous: Option<Seen<'w>> = None;
     while f < w.floats.len() || h < w.histograms.len() {
         let take_float = match (w.float_ms.get(f), w.histogram_ms.get(h)) {
             (Some(a), Some(b)) => a < b,
             (a, _) => a.is_some(),
         };
-        let now = if take_float { (true, f) } else { (false, h) };
-        if let Some(before) = previous {
-            n += u64::from(match (before, now) {
-                ((true, a), (true, b)) => float(w.floats[a], w.floats[b]),
-                ((false, a), (false, b)) => histogram(&w.histograms[a], &w.histograms[b]),
-                _ => true,
-            });
+        let now = if take_float {
+            Seen::Float((w.float_ms[f], start(w.float_start_ms, f)), w.floats[f])
+        } else {
+            Seen::Histogram((w.histogram_ms[h], start(w.histogram_start_ms, h)), &w.histograms[h])
+        };
+        if take_float {
+            f += 1
+        } else {
+            h += 1
         }
-        if take_float { f += 1 } else { h += 1 }
+        n += u64::from(previous.is_some_and(|before| differ(before, now)));
         previous = Some(now);
     }
     n as f64

@@ -52,16 +52,41 @@ pub(super) fn check_counter_name(q: &Query<'_>, id: &Identity, span: Span) {
     }
 }
 
+/// Whether the later of two samples, each `(time, start time)`, began anew: it started after the earlier one, or right
+/// at it while the earlier one has a start of its own before itself (a delta). Start time 0 is unknown.
+pub(super) fn is_reset((t, start): (i64, i64), (next_t, next_start): (i64, i64)) -> bool {
+    next_start != 0 && next_start < next_t && (next_start > t || (next_start == t && start != 0 && start < t))
+}
+
 struct Extrapolated<'a> {
     q: &'a Query<'a>,
     span: Span,
     counter: bool,
     /// The range in seconds, for a rate.
     per_second: Option<f64>,
-    /// Positions of all floats smaller than the one before, found once per series instead of once per window.
+    /// Positions of all floats that come after a counter reset, found once per series instead of once per window.
     resets: Vec<usize>,
     /// The first of them that the current window may see.
     next_reset: usize,
+}
+
+impl Extrapolated<'_> {
+    /// The start time of a window's first sample, where the counter then certainly was zero: if it lies in the window.
+    fn zero_at(&self, w: &Window<'_>, times: &[i64], starts: &[i64]) -> Option<i64> {
+        if !self.counter || !self.q.semantics.start_timestamps {
+            return None;
+        }
+        starts.first().copied().filter(|s| *s != 0 && *s > w.start_ms && *s < times[0])
+    }
+
+    fn watch_overlaps(&self, w: &Window<'_>, times: &[i64], starts: &[i64]) {
+        if self.counter && self.q.semantics.start_timestamps {
+            let overlaps = |i: usize| starts[i] != 0 && starts[i] < times[i - 1] && starts[i] != starts[i - 1];
+            if (1..starts.len()).any(overlaps) {
+                self.q.notes.start_time_overlap(w.id.get(METRIC_NAME), self.span);
+            }
+        }
+    }
 }
 
 impl Kernel for Extrapolated<'_> {
@@ -71,6 +96,13 @@ impl Kernel for Extrapolated<'_> {
         if self.counter {
             let falls = p.floats.windows(2).enumerate().filter(|(_, w)| w[1] < w[0]);
             self.resets.extend(falls.map(|(i, _)| i + 1));
+            let starts = &p.float_start_ms;
+            if self.q.semantics.start_timestamps && !starts.is_empty() {
+                let at = |i: usize| (p.float_ms[i], starts[i]);
+                self.resets.extend((1..starts.len()).filter(|i| is_reset(at(i - 1), at(*i))));
+                self.resets.sort_unstable();
+                self.resets.dedup();
+            }
         }
     }
 
@@ -80,18 +112,33 @@ impl Kernel for Extrapolated<'_> {
             self.q.notes.mixed_floats_histograms(w.id.get(METRIC_NAME), self.span);
             return Ok(None);
         }
-        if w.histogram_ms.len() > 1 {
-            let Some(mut h) = histogram_increase(self.q, w, self.counter, self.span) else { return Ok(None) };
+        if !w.histogram_ms.is_empty() {
+            let zero_at = self.zero_at(w, w.histogram_ms, w.histogram_start_ms);
+            if w.histogram_ms.len() < 2 && zero_at.is_none() {
+                return Ok(None);
+            }
+            self.watch_overlaps(w, w.histogram_ms, w.histogram_start_ms);
+            let increase = histogram_increase_from(self.q, w, self.counter, zero_at.is_some(), self.span);
+            let Some(mut h) = increase else { return Ok(None) };
             let first = w.histograms.first().map_or(-1.0, |h| h.count);
             let zero = (h.count > 0.0 && first >= 0.0).then(|| first / h.count);
-            h.mul(factor(w.histogram_ms, w, self.counter, zero) / self.per_second.unwrap_or(1.0));
+            let factor = factor(w.histogram_ms, w, self.counter, zero, zero_at);
+            h.mul(factor / self.per_second.unwrap_or(1.0));
             return Ok(Some(Point::Histogram(Arc::new(h))));
         }
         let (Some(first), Some(last)) = (w.floats.first(), w.floats.last()) else { return Ok(None) };
-        if w.floats.len() < 2 {
+        let mut zero_at = None;
+        if !w.float_start_ms.is_empty() {
+            zero_at = self.zero_at(w, w.float_ms, w.float_start_ms);
+            self.watch_overlaps(w, w.float_ms, w.float_start_ms);
+        }
+        if w.floats.len() < 2 && zero_at.is_none() {
             return Ok(None);
         }
         let mut increase = last - first;
+        if zero_at.is_some() {
+            increase += first;
+        }
         while self.resets.get(self.next_reset).is_some_and(|r| *r <= w.float_offset) {
             self.next_reset += 1;
         }
@@ -100,7 +147,7 @@ impl Kernel for Extrapolated<'_> {
             increase += w.floats[r - w.float_offset - 1];
         }
         let zero = (increase > 0.0 && *first >= 0.0).then(|| first / increase);
-        let mut f = factor(w.float_ms, w, self.counter, zero);
+        let mut f = factor(w.float_ms, w, self.counter, zero, zero_at);
         if let Some(seconds) = self.per_second {
             f /= seconds;
         }
@@ -111,9 +158,20 @@ impl Kernel for Extrapolated<'_> {
 /// How much longer than the samples the window is, up to the edges where samples stop short of them by at most 1.1
 /// average intervals, else by half an interval; a counter is not extrapolated below zero. `zero` is the first value
 /// over the increase: how many sampled intervals ago the counter would have been zero.
+/// `zero_at`: it is known when it was zero; then nothing is extrapolated before that.
 #[inline]
-fn factor(times: &[i64], w: &Window<'_>, counter: bool, zero: Option<f64>) -> f64 {
+fn factor(times: &[i64], w: &Window<'_>, counter: bool, zero: Option<f64>, zero_at: Option<i64>) -> f64 {
     let (first, last) = (times[0], times[times.len() - 1]);
+    if let Some(zero_at) = zero_at {
+        if times.len() < 2 {
+            return 1.0;
+        }
+        let sampled = (last - zero_at) as f64 / 1000.0;
+        let average = (last - first) as f64 / 1000.0 / (times.len() - 1) as f64;
+        let to_end = (w.end_ms - last) as f64 / 1000.0;
+        let to_end = if to_end >= average * 1.1 { average / 2.0 } else { to_end };
+        return (sampled + to_end) / sampled;
+    }
     let mut to_start = (first - w.start_ms) as f64 / 1000.0;
     let mut to_end = (w.end_ms - last) as f64 / 1000.0;
     let sampled = (last - first) as f64 / 1000.0;
@@ -137,6 +195,20 @@ fn factor(times: &[i64], w: &Window<'_>, counter: bool, zero: Option<f64>) -> f6
 /// The difference of the last and the first histogram, plus what counter resets between hid. `None` with an
 /// annotation where they do not combine.
 pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, span: Span) -> Option<FloatHistogram> {
+    histogram_increase_from(q, w, counter, false, span)
+}
+
+/// As [`histogram_increase`]; `from_zero`: the counter is known to have been zero before the first sample.
+fn histogram_increase_from(
+    q: &Query<'_>,
+    w: &Window<'_>,
+    counter: bool,
+    from_zero: bool,
+    span: Span,
+) -> Option<FloatHistogram> {
+    let times = |i: usize| (w.histogram_ms[i], w.histogram_start_ms.get(i).copied().unwrap_or(0));
+    let by_start = q.semantics.start_timestamps && !w.histogram_start_ms.is_empty();
+    let restarted = |i: usize| by_start && is_reset(times(i - 1), times(i));
     let name = || w.id.get(METRIC_NAME);
     let all = w.histograms;
     let (first, last) = (all.first()?, all.last()?);
@@ -147,10 +219,12 @@ pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, s
     // After a reset right behind the first sample its layout does not matter: it counts as empty.
     let nothing;
     let mut previous: &FloatHistogram = first;
-    if counter && let Some(second) = all.get(1) && second.detect_reset(first) {
+    let follower = all.get(1).filter(|second| second.detect_reset(first) || restarted(1));
+    if counter && let Some(model) = if from_zero { Some(first) } else { follower } {
         nothing = FloatHistogram {
-            schema: second.schema,
-            custom_values: second.custom_values.clone(),
+            schema: model.schema,
+            zero_threshold: model.zero_threshold,
+            custom_values: model.custom_values.clone(),
             ..FloatHistogram::default()
         };
         previous = &nothing;
@@ -161,7 +235,7 @@ pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, s
     }
     let mut schema = previous.schema.min(last.schema);
     if counter {
-        for h in all.get(1..all.len() - 1)? {
+        for h in all.iter().take(all.len() - 1).skip(1) {
             if is_gauge(h) {
                 q.notes.not_a_counter(name(), span);
             }
@@ -191,8 +265,11 @@ pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, s
     };
     combine(previous, true)?;
     if counter {
-        for h in all.get(1..)? {
-            if h.detect_reset(previous) {
+        if from_zero {
+            previous = first;
+        }
+        for (i, h) in all.iter().enumerate().skip(1) {
+            if h.detect_reset(previous) || restarted(i) {
                 combine(previous, false)?;
             }
             previous = h;
@@ -205,19 +282,22 @@ pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, s
     Some(increase)
 }
 
+/// Time and start time, and the float or else the histogram.
+type Newest<'w> = ((i64, i64), Result<f64, &'w Arc<FloatHistogram>>);
+
 /// The last two samples, whatever their kinds.
-fn last_two<'w>(w: &Window<'w>) -> Option<[(i64, Result<f64, &'w Arc<FloatHistogram>>); 2]> {
+fn last_two<'w>(w: &Window<'w>) -> Option<[Newest<'w>; 2]> {
     let (mut f, mut h) = (w.floats.len(), w.histograms.len());
     let mut newest = || {
         let (tf, th) = (f.checked_sub(1).map(|i| w.float_ms[i]), h.checked_sub(1).map(|i| w.histogram_ms[i]));
         match (tf, th) {
             (Some(t), other) if other.is_none_or(|o| t > o) => {
                 f -= 1;
-                Some((t, Ok(w.floats[f])))
+                Some(((t, w.float_start_ms.get(f).copied().unwrap_or(0)), Ok(w.floats[f])))
             }
             (_, Some(t)) => {
                 h -= 1;
-                Some((t, Err(&w.histograms[h])))
+                Some(((t, w.histogram_start_ms.get(h).copied().unwrap_or(0)), Err(&w.histograms[h])))
             }
             _ => None,
         }
@@ -228,11 +308,12 @@ fn last_two<'w>(w: &Window<'w>) -> Option<[(i64, Result<f64, &'w Arc<FloatHistog
 
 fn instant(q: &Query<'_>, span: Span, rate: bool, w: &Window<'_>) -> Option<Point> {
     let [(t1, a), (t2, b)] = last_two(w)?;
-    let seconds = (t2 - t1) as f64 / 1000.0;
+    let seconds = (t2.0 - t1.0) as f64 / 1000.0;
+    let restarted = q.semantics.start_timestamps && is_reset(t1, t2);
     let name = || w.id.get(METRIC_NAME);
     match (a, b) {
         (Ok(a), Ok(b)) => {
-            let difference = if rate && b < a { b } else { b - a };
+            let difference = if rate && (b < a || restarted) { b } else { b - a };
             Some(Point::Float(if rate { difference / seconds } else { difference }))
         }
         (Err(a), Err(b)) => {
@@ -244,7 +325,7 @@ fn instant(q: &Query<'_>, span: Span, rate: bool, w: &Window<'_>) -> Option<Poin
                 q.notes.not_a_gauge(name(), span);
             }
             let mut h = FloatHistogram::clone(b);
-            if !rate || !b.detect_reset(a) {
+            if !rate || !(b.detect_reset(a) || restarted) {
                 match h.sub(a) {
                     Ok(m) => {
                         if m.bounds_reconciled {

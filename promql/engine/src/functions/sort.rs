@@ -8,11 +8,7 @@ use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::query::Query;
 
-fn sorted<'a>(
-    q: &'a Query<'a>,
-    input: Stream<'a>,
-    compare: impl Fn(&Column, &Column) -> Ordering + 'a,
-) -> Stream<'a> {
+fn sorted<'a>(q: &'a Query<'a>, input: Stream<'a>, compare: impl Fn(&Column, &Column) -> Ordering + 'a) -> Stream<'a> {
     let mut input = Some(input);
     let mut ready = Vec::new().into_iter();
     stream(move || {
@@ -56,10 +52,7 @@ pub(super) fn by_label<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Res
     let names = (1..args.len()).map(|i| args.string(q, i)).collect::<Result<Vec<_>, _>>()?;
     let descending = args.call.func.name == "sort_by_label_desc";
     Ok(sorted(q, input, move |a, b| {
-        let by_names = names
-            .iter()
-            .map(|n| natural(a.id.get(n), b.id.get(n)))
-            .find(|o| *o != Ordering::Equal);
+        let by_names = names.iter().map(|n| natural(a.id.get(n), b.id.get(n))).find(|o| *o != Ordering::Equal);
         let rising = by_names.unwrap_or_else(|| a.id.compare(&b.id));
         if descending { rising.reverse() } else { rising }
     }))

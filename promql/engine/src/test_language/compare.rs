@@ -50,7 +50,10 @@ fn sample(want: &SequenceValue, got: &SampleValue) -> Result<(), String> {
         (SequenceValue::Float(w), SampleValue::Float(g)) => Err(format!("expected {w}, got {g}")),
         (SequenceValue::Histogram { histogram, hint_given }, SampleValue::Histogram(g)) => {
             if *hint_given && histogram.counter_reset_hint != g.counter_reset_hint {
-                return Err(format!("expected hint {:?}, got {:?}", histogram.counter_reset_hint, g.counter_reset_hint));
+                return Err(format!(
+                    "expected hint {:?}, got {:?}",
+                    histogram.counter_reset_hint, g.counter_reset_hint
+                ));
             }
             if same_histogram(histogram, g) {
                 return Ok(());

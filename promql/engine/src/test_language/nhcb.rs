@@ -67,8 +67,7 @@ fn native(mut c: Classic) -> SequenceValue {
         c.buckets.push((f64::INFINITY, count));
     }
     let mut before = 0.0;
-    let positive_buckets: Vec<f64> =
-        c.buckets.iter().map(|(_, v)| v - std::mem::replace(&mut before, *v)).collect();
+    let positive_buckets: Vec<f64> = c.buckets.iter().map(|(_, v)| v - std::mem::replace(&mut before, *v)).collect();
     let mut h = FloatHistogram {
         schema: CUSTOM_BUCKETS_SCHEMA,
         count,

@@ -1,7 +1,7 @@
 //! Reading scripts.
 use ferula_model::labels::quoted;
-use ferula_model::{Labels, duration};
 use ferula_model::number::parse_go_float;
+use ferula_model::{Labels, duration};
 use ferula_promql_parser::series_description::{self, SequenceValue};
 use ferula_regex::Regex;
 use ferula_storage::Annotations;
@@ -81,10 +81,9 @@ impl Eval {
     }
 
     pub fn check_annotations(&self, a: &Annotations) -> Result<(), String> {
-        for (kind, wanted, none, found) in [
-            ("warning", &self.warns, self.no_warn, &a.warnings),
-            ("info", &self.infos, self.no_info, &a.infos),
-        ] {
+        for (kind, wanted, none, found) in
+            [("warning", &self.warns, self.no_warn, &a.warnings), ("info", &self.infos, self.no_info, &a.infos)]
+        {
             if none && !found.is_empty() {
                 return Err(format!("unexpected {kind}: {found:?}"));
             }

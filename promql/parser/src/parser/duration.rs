@@ -158,7 +158,7 @@ impl Parser<'_> {
                     self.next();
                     let number = self.number_literal(token)?;
                     if number.value.abs() > SECONDS_MAX {
-                        return Err(self.error_after_lookahead(token.span, "duration out of range"));
+                        return Err(self.error(token.span, "duration out of range"));
                     }
                     return Ok(DurationExpr { kind: DurationKind::Number(number), wrapped: false, span: token.span });
                 }

@@ -60,12 +60,8 @@ impl Parser<'_> {
         loop {
             let mut e = self.operand(&mut open)?;
             loop {
-                e.expr = self.modifiers(e.expr)?;
-                if let Expr::Subquery(_) = e.expr {
-                    // Its operand was wrapped: one level more.
-                    e.depth += 1;
-                    e.height += 1;
-                }
+                let (expr, subqueries) = self.modifiers(e.expr)?;
+                e = self.checked(Operand { expr, depth: e.depth + subqueries, height: e.height + subqueries })?;
                 if let Kind::Operator(op) = self.peek() {
                     e = self.reduce(&mut open, e, power(op), op == BinaryOp::Pow)?;
                     self.next();
@@ -91,7 +87,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn too_deep(&self, span: Span) -> crate::ParseError {
+    pub(super) fn too_deep(&self, span: Span) -> crate::ParseError {
         self.error(span, format!("query is nested deeper than {} levels", self.options.depth_max))
     }
 
@@ -253,7 +249,7 @@ impl Parser<'_> {
                     return Ok(Enclosed::Complete(self.complete(frame)?));
                 }
                 let comma = self.next();
-                if self.peek() == Kind::RightParen {
+                if !self.peek().starts_operand() && self.token().kind != Kind::Error {
                     return Err(self.error(comma.span, "trailing commas not allowed in function call args"));
                 }
                 open.push(frame);
@@ -294,27 +290,27 @@ impl Parser<'_> {
         close: Span,
     ) -> Result<Operand> {
         let mut end = close;
-        let grouping = match before {
-            Some(g) => g,
-            None => match self.grouping()? {
-                Some(g) => {
-                    end = self.last_end();
-                    g
-                }
-                None => Grouping { labels: Vec::new(), without: false },
-            },
+        let after = if before.is_none() { self.grouping()? } else { None };
+        if after.is_some() {
+            end = self.last_end();
+        }
+        // Without a grouping upstream reads on to see whether one follows, and sees a bad token first.
+        let reads_on = before.is_none() && after.is_none();
+        let fail = |p: &Self, span, message: String| {
+            if reads_on { p.error_after_lookahead(span, message) } else { p.error(span, message) }
         };
+        let grouping = before.or(after).unwrap_or(Grouping { labels: Vec::new(), without: false });
         self.open_aggregations -= 1;
         let span = start.to(end);
         if args.is_empty() {
-            return Err(self.error_after_lookahead(span, "no arguments for aggregate expression provided"));
+            return Err(fail(self, span, "no arguments for aggregate expression provided".to_owned()));
         }
         if op.is_experimental() && !self.options.experimental_functions {
             let message = format!(
                 "{}() is experimental and must be enabled with --enable-feature=promql-experimental-functions",
                 op.as_str()
             );
-            return Err(self.error_after_lookahead(span, message));
+            return Err(fail(self, span, message));
         }
         let (got, want) = (args.len(), 1 + usize::from(op.has_param()));
         let (depth, height) = size(&args);
@@ -323,7 +319,7 @@ impl Parser<'_> {
         let (Some(expr), None) = (args.next(), args.next()) else {
             let message =
                 format!("wrong number of arguments for aggregate expression provided, expected {want}, got {got}");
-            return Err(self.error_after_lookahead(span, message));
+            return Err(fail(self, span, message));
         };
         let Grouping { labels: grouping, without } = grouping;
         let expr = Expr::Aggregate(AggregateExpr { op, expr, param, grouping, without, span });

@@ -39,7 +39,7 @@ impl<'a> Parser<'a> {
     pub fn new(text: &'a str, options: &'a ParseOptions) -> Result<Parser<'a>> {
         if text.len() > options.length_max {
             let message = format!("query is {} bytes long, the limit is {}", text.len(), options.length_max);
-            return Err(ParseError::new("", Span::default(), message));
+            return Err(ParseError::new(" ", Span::default(), message));
         }
         let tokens = tokenize(text, options.tokens_max);
         Ok(Parser { text, options, tokens, at: 0, selectors: 0, open_aggregations: 0, steps: 0 })

@@ -29,24 +29,23 @@ fn target(e: &mut Expr) -> Option<Target<'_>> {
 }
 
 impl Parser<'_> {
-    /// Applies every modifier that follows.
-    pub(super) fn modifiers(&mut self, mut e: Expr) -> Result<Expr> {
+    /// Applies every modifier that follows; also says how many subqueries now enclose the expression.
+    pub(super) fn modifiers(&mut self, mut e: Expr) -> Result<(Expr, usize)> {
         let mut subqueries = 0;
         loop {
             match self.peek() {
                 Kind::LeftBracket => {
                     e = self.brackets(e)?;
-                    subqueries += 1;
-                    if subqueries > 1 && matches!(e, Expr::Subquery(_)) {
-                        // A range of a range is never valid: saying so here keeps the tree flat.
-                        return Err(self.error(e.span(), not_on_range(&e)));
+                    subqueries += usize::from(matches!(e, Expr::Subquery(_)));
+                    if subqueries > self.options.depth_max {
+                        return Err(self.too_deep(e.span()));
                     }
                 }
                 Kind::Keyword(Keyword::Offset) => self.offset(&mut e)?,
                 Kind::At => self.at_modifier(&mut e)?,
                 Kind::Keyword(Keyword::Anchored) => self.extension(&mut e, RangeExtension::Anchored)?,
                 Kind::Keyword(Keyword::Smoothed) => self.extension(&mut e, RangeExtension::Smoothed)?,
-                _ => return Ok(e),
+                _ => return Ok((e, subqueries)),
             }
         }
     }
@@ -94,13 +93,18 @@ impl Parser<'_> {
         self.next();
         let offset = self.offset_duration()?;
         let (span, end) = (e.span(), self.last_end());
+        // Only after parentheses does upstream read on, to see whether an operator follows.
+        let reads_on = matches!(&offset, Duration::Expr(e) if e.wrapped);
+        let fail = |p: &Self, message: &str| {
+            if reads_on { p.error_after_lookahead(span, message) } else { p.error(span, message) }
+        };
         let Some(target) = target(e) else {
             let message =
                 "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery";
-            return Err(self.error_after_lookahead(span, message));
+            return Err(fail(self, message));
         };
         if target.offset.is_some() {
-            return Err(self.error_after_lookahead(span, "offset may not be set multiple times"));
+            return Err(fail(self, "offset may not be set multiple times"));
         }
         // An offset of nothing is none, and may be given again.
         *target.offset = if offset == Duration::Fixed(0) { None } else { Some(offset) };
@@ -232,7 +236,9 @@ impl Parser<'_> {
                 self.next();
                 let left = keyword == Keyword::GroupLeft;
                 matching.cardinality = if left { Cardinality::ManyToOne } else { Cardinality::OneToMany };
-                if self.peek() == Kind::LeftParen {
+                let next = self.peek();
+                let fills = matches!(next, Kind::Keyword(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight));
+                if next == Kind::LeftParen || !(next.starts_operand() || fills) {
                     matching.include = self.label_names()?;
                 }
             }
@@ -262,12 +268,4 @@ impl Parser<'_> {
         }
         Ok(())
     }
-}
-
-fn not_on_range(e: &Expr) -> String {
-    let inner = match e {
-        Expr::Subquery(s) => s.expr.value_type(),
-        e => e.value_type(),
-    };
-    format!("subquery is only allowed on instant vector, got {} instead", inner.as_str())
 }
