@@ -11,6 +11,7 @@ use ferula_promql_engine::Engine;
 use ferula_promql_parser::ParseOptions;
 use ferula_regex::Regex;
 use ferula_storage::{QueryContext, Queryable};
+use ferula_tsdb::Db;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,7 @@ use crate::ingest::remote_write::RemoteWrite;
 use crate::notifier::Notifier;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
+use crate::run::ReloadStatus;
 
 /// What the HTTP surface is told at the start and keeps until the end.
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ pub struct CurrentConfig {
     pub external_labels: Labels,
     /// Effective, secrets hidden.
     pub yaml: String,
+    pub loaded_ms: i64,
 }
 
 /// What there is once the storage is open.
@@ -72,6 +75,8 @@ pub struct Components {
     pub remote_write: Option<Arc<RemoteWrite>>,
     pub notifier: Arc<Notifier>,
     pub parse_options: ParseOptions,
+    pub db: Arc<Db>,
+    pub(crate) reload: Arc<ReloadStatus>,
 }
 
 pub struct App {
@@ -79,6 +84,7 @@ pub struct App {
     pub limits: QueryLimits,
     pub clock: Arc<dyn Clock>,
     pub registry: Registry,
+    pub started_ms: i64,
     /// The process's memory for queries.
     pub budget: Budget,
     pub pool: QueryPool,

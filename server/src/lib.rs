@@ -8,4 +8,7 @@ pub mod ingest;
 pub mod notifier;
 mod query_metrics;
 pub mod query_pool;
+mod run;
 pub mod web;
+
+pub use run::{Error, ServerOptions, run};

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ferula_exposition::write::Format;
 use tokio::sync::oneshot;
@@ -29,20 +29,24 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/version", get(version))
         .route("/metrics", get(self_metrics))
         .route("/federate", get(api::federate::federate))
-        .nest("/api/v1", api::router(app))
+        .nest("/api/v1", api::router())
         .with_state(Arc::clone(app));
     let prefix = app.options.route_prefix.as_str();
     let routes = if prefix.is_empty() {
         routes
     } else {
         let to_prefix = format!("{prefix}/");
-        Router::new().nest(prefix, routes).route("/", get(move || async move { Redirect::temporary(&to_prefix) }))
+        Router::new()
+            .nest(prefix, routes)
+            .route(&to_prefix, get(front_page).with_state(Arc::clone(app)))
+            .route("/", get(move || async move { (StatusCode::FOUND, [(header::LOCATION, to_prefix)]) }))
     };
     routes
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n") })
         .layer(axum::middleware::from_fn(ferula_net::listen::compress::gzip))
         .route_layer(axum::middleware::from_fn_with_state(metrics, measure))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(app), api::cors))
         .layer(axum::middleware::from_fn(no_sniffing))
 }
 

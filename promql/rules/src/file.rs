@@ -89,11 +89,27 @@ struct RuleYaml {
 
 /// Reads and checks a rule file. All complaints are answered, not only the first.
 pub fn parse(file: &str, text: &str) -> Result<Vec<GroupConfig>, Vec<FileError>> {
+    let text = first_document(file, text);
     let yaml: FileYaml = ferula_yaml::from_str("", text)
         .map_err(|e| vec![FileError { file: file.to_owned(), message: e.to_string() }])?;
     let mut check = Check { file, text, places: None, errors: Vec::new(), names: HashSet::new() };
     let groups: Vec<GroupConfig> = yaml.groups.into_iter().enumerate().map(|(i, g)| check.group(i, g)).collect();
     if check.errors.is_empty() { Ok(groups) } else { Err(check.errors) }
+}
+
+/// Upstream reads the first document of a file and no other.
+fn first_document<'t>(file: &str, text: &'t str) -> &'t str {
+    let (mut begun, mut at) = (false, 0);
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim_end();
+        if begun && (bare == "---" || bare.starts_with("--- ") || bare == "...") {
+            tracing::warn!(file, "only the first YAML document of a rule file is read");
+            return text.get(..at).unwrap_or(text);
+        }
+        begun |= !(bare.is_empty() || bare.starts_with('#') || bare == "---");
+        at += line.len();
+    }
+    text
 }
 
 struct Check<'a> {

@@ -149,6 +149,10 @@ impl Group {
     pub(crate) fn env(&self) -> &Arc<Environment> {
         &self.env
     }
+    /// Whether the state of before a restart is still to be read.
+    pub(crate) fn awaits_restoration(&self) -> bool {
+        self.rules.iter().any(|r| r.alerting.as_ref().is_some_and(|a| !a.restored))
+    }
     pub(crate) fn alerting_rules(&mut self) -> impl Iterator<Item = &mut AlertingRule> {
         self.rules.iter_mut().filter_map(|r| r.alerting.as_mut())
     }

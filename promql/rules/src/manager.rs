@@ -125,7 +125,7 @@ impl RuleManager {
                     Err(_) => tracing::error!(group = key, "the group's thread had panicked; its state is lost"),
                 }
             }
-            if let Some(started) = self.start(group, config, settings.clone(), restores) {
+            if let Some(started) = self.start(group, config, settings.clone()) {
                 next.push(started);
             }
         }
@@ -141,13 +141,13 @@ impl RuleManager {
         running.groups = next;
     }
 
-    fn start(&self, group: Group, config: Arc<GroupConfig>, settings: Arc<Settings>, restores: bool) -> Option<Thread> {
+    fn start(&self, group: Group, config: Arc<GroupConfig>, settings: Arc<Settings>) -> Option<Thread> {
         let shared = group.shared();
         let stop = Arc::new(Stop::default());
         let (signal, permits) = (stop.clone(), self.permits.clone());
         // The kernel keeps 15 bytes of a thread's name.
         let name: String = format!("rule:{}", config.name).chars().filter(|c| *c != '\0').take(40).collect();
-        let spawned = std::thread::Builder::new().name(name).spawn(move || run(group, &signal, &permits, restores));
+        let spawned = std::thread::Builder::new().name(name).spawn(move || run(group, &signal, &permits));
         match spawned {
             Ok(thread) => Some(Thread { config, settings, shared, stop, thread }),
             Err(error) => {
@@ -189,13 +189,14 @@ impl Drop for RuleManager {
 }
 
 /// The life of a group's thread; gives the group back for its state.
-fn run(mut group: Group, stop: &Stop, permits: &Permits, restores: bool) -> Group {
+fn run(mut group: Group, stop: &Stop, permits: &Permits) -> Group {
     let clock = group.env().clock.clone();
     let interval_ms = group.interval_ms();
     let offset_ms = schedule::offset_ms(&group.config.file, &group.config.name, interval_ms);
     let mut due_ms = schedule::first_after(clock.now_ms(), interval_ms, offset_ms);
     // Alerts wait for the second evaluation: by then scrapes and recording rules they depend on have results again.
-    let mut evaluations_to_restore = if restores { Some(2u8) } else { None };
+    // A reload meanwhile does not end the wait.
+    let mut evaluations_to_restore = if group.awaits_restoration() { Some(2u8) } else { None };
     loop {
         match stop.wait_until(clock.as_ref(), due_ms, interval_ms) {
             Woken::Due => {}

@@ -163,7 +163,10 @@ impl Answer {
         self
     }
     pub fn warn(mut self, text: impl Into<String>) -> Answer {
-        self.warnings.push(text.into());
+        let text = text.into();
+        if !self.warnings.contains(&text) {
+            self.warnings.push(text);
+        }
         self
     }
 

@@ -22,13 +22,13 @@ use axum::routing::{get, post};
 use ferula_model::Matcher;
 use ferula_net::listen::Params;
 use ferula_storage::{QueryContext, Queryable};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::app::{App, Components, NotReady};
 use crate::query_pool::PoolError;
 use answer::{Answer, ApiError, ApiResult, ErrorKind};
 
-pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
+pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
@@ -41,11 +41,12 @@ pub fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/alertmanagers", get(status::alertmanagers))
         .route("/status/flags", get(status::flags))
         .route("/status/buildinfo", get(status::build_info))
+        .route("/status/config", get(status::config))
+        .route("/status/runtimeinfo", get(status::runtime_info))
+        .route("/status/tsdb", get(status::tsdb))
         .route("/status/walreplay", get(status::wal_replay))
         .route("/notifications", get(status::notifications))
         .route("/write", post(remote_write))
-        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(app), cors))
-        .route("/{*path}", axum::routing::options(preflight))
 }
 
 /// Parameters of an API request; a form that cannot be read is `bad_data`.
@@ -139,15 +140,15 @@ async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response
     Arc::clone(receiver).handle(&parts.headers, body).await
 }
 
-async fn preflight(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    allow_origin(&app, headers.get(header::ORIGIN), response.headers_mut());
-    response
-}
-
-async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// Says to browsers which origins may read answers; answers their preflight requests itself.
+pub(crate) async fn cors(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if !path.strip_prefix(app.options.route_prefix.as_str()).is_some_and(|p| p.starts_with("/api/")) {
+        return next.run(request).await;
+    }
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = next.run(request).await;
+    let is_preflight = request.method() == Method::OPTIONS;
+    let mut response = if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     allow_origin(&app, origin.as_ref(), response.headers_mut());
     response
 }

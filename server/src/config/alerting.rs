@@ -2,10 +2,10 @@
 use std::path::Path;
 
 use ferula_scraper_discovery::discovery_struct;
+use ferula_scraper_scrape::config::RelabelConfig;
 use ferula_yaml::Duration;
 use serde::{Deserialize, Serialize};
 
-use super::relabel::RelabelConfig;
 use super::{Problem, built, required};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

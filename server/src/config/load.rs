@@ -1,10 +1,13 @@
 //! From a file, or a text that is built in, to a checked configuration and the files it names.
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ferula_scraper_scrape::config::{GlobalConfig, ScrapeConfig};
 use ferula_yaml::Error;
+use serde::Deserialize;
 
-use super::{Config, Problem, glob, locate, remote};
+use super::{Config, Problem, environment, glob, locate, remote};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -62,12 +65,17 @@ impl Default for LoadOptions {
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
+    /// All scrape jobs, those of `scrape_config_files` included, with everything inherited filled in.
+    pub scrape_configs: Vec<ScrapeConfig>,
     /// The effective configuration with secrets hidden, as `/api/v1/status/config` shows it.
     pub yaml: String,
     /// The files that `rule_files` names, in order.
     pub rule_files: Vec<PathBuf>,
     /// Said once in the log: what is configured and will not happen.
     pub warnings: Vec<String>,
+    /// The first thing that is valid but that this build cannot do, where leaving it out would lose data or alerts. A
+    /// server must not start with it; a checker may.
+    pub unbuilt: Option<Error>,
 }
 
 fn read(path: &Path) -> Result<String, Error> {
@@ -93,26 +101,100 @@ fn join(dir: &Path, path: &str) -> String {
 
 /// Reads and checks everything. Nothing is half accepted: the first problem is the result, with file, line and field.
 pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Error> {
-    let (name, text, dir) = (source.name(), source.text()?, source.directory());
-    let mut config: Config = ferula_yaml::from_str(&name, &text)?;
+    let main = Document { name: source.name(), text: source.text()?, dir: source.directory() };
+    let mut config: Config = ferula_yaml::from_str(&main.name, &main.text)?;
     let mut warnings = Vec::new();
-    config.global.complete();
-    config.global.expand(options.environment.as_ref(), &mut warnings);
-    let located = |p: Problem| locate::error(&name, &text, &p.path, p.message);
-    check(&config, options).map_err(located)?;
-    set_directory(&mut config, &dir);
+    for value in config.global.external_labels.values_mut() {
+        *value = environment::expand(value, &options.environment, &mut warnings);
+    }
+    config.global = config.global.resolve().map_err(|e| main.located(&Problem::below("global", &e)))?;
+    check(&config, options).map_err(|p| main.located(&p))?;
+
+    let mut jobs = Jobs::default();
+    let own = std::mem::take(&mut config.scrape_configs);
+    jobs.add(own, &main, "main config file", &config.global)?;
+    config.scrape_configs = jobs.configs.iter().cloned().map(Some).collect();
+    set_directory(&mut config, &main.dir);
+    for pattern in &config.scrape_config_files {
+        for path in glob::files(Path::new(pattern)) {
+            let name = path.display().to_string();
+            let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            let file = Document { text: read(&path)?, dir, name };
+            let parsed: ScrapeConfigFile = ferula_yaml::from_str(&file.name, &file.text)?;
+            let label = format!("{:?}", file.name);
+            jobs.add(parsed.scrape_configs, &file, &label, &config.global)?;
+        }
+    }
     let mut rule_files = Vec::new();
     for pattern in &config.rule_files {
         rule_files.extend(glob::files(Path::new(pattern)));
     }
-    not_built_in(&config).map_err(located)?;
+    let unbuilt = not_built_in(&config).map_err(|p| main.located(&p)).err();
     without_effect(&config, &mut warnings);
     let yaml = ferula_yaml::to_string(&config)?;
-    Ok(Loaded { config, yaml, rule_files, warnings })
+    Ok(Loaded { config, scrape_configs: jobs.configs, yaml, rule_files, warnings, unbuilt: unbuilt.or(jobs.unbuilt) })
+}
+
+/// One file being read.
+struct Document {
+    name: String,
+    text: String,
+    dir: PathBuf,
+}
+
+impl Document {
+    fn located(&self, problem: &Problem) -> Error {
+        locate::error(&self.name, &self.text, &problem.path, problem.message.clone())
+    }
+}
+
+/// What a file of `scrape_config_files` holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ScrapeConfigFile {
+    scrape_configs: Vec<Option<ScrapeConfig>>,
+}
+
+/// The scrape jobs of all files.
+#[derive(Default)]
+struct Jobs {
+    configs: Vec<ScrapeConfig>,
+    /// Where each name was first seen.
+    names: BTreeMap<String, String>,
+    unbuilt: Option<Error>,
+}
+
+impl Jobs {
+    fn add(
+        &mut self,
+        list: Vec<Option<ScrapeConfig>>,
+        from: &Document,
+        label: &str,
+        global: &GlobalConfig,
+    ) -> Result<(), Error> {
+        for (i, entry) in list.into_iter().enumerate() {
+            let at = format!("scrape_configs[{i}]");
+            let Some(entry) = entry else {
+                return Err(from.located(&Problem::new(at, "empty or null scrape config section")));
+            };
+            let mut job = entry.resolve(global).map_err(|e| from.located(&Problem::below(&at, &e)))?;
+            if let Some(first) = self.names.insert(job.job_name.clone(), label.to_owned()) {
+                let name = ferula_model::labels::quoted(&job.job_name);
+                let elsewhere = if first == label { String::new() } else { format!(", first found in {first}") };
+                let why = format!("found multiple scrape configs with job name {name}{elsewhere}");
+                return Err(from.located(&Problem::new(format!("{at}.job_name"), why)));
+            }
+            if let Err(e) = job.require_built() {
+                self.unbuilt.get_or_insert_with(|| from.located(&Problem::below(&at, &e)));
+            }
+            job.set_directory(&from.dir);
+            self.configs.push(job);
+        }
+        Ok(())
+    }
 }
 
 fn check(config: &Config, options: &LoadOptions) -> Result<(), Problem> {
-    config.global.validate()?;
     for (i, pattern) in config.rule_files.iter().enumerate() {
         if !glob::is_valid(pattern) {
             let why = format!("invalid rule file path {}", ferula_model::labels::quoted(pattern));
@@ -129,19 +211,19 @@ fn check(config: &Config, options: &LoadOptions) -> Result<(), Problem> {
     remote::validate_writes(&config.remote_write)?;
     remote::validate_reads(&config.remote_read)?;
     config.storage.validate()?;
-    config.otlp.validate(config.global.is_legacy_naming())?;
+    config.otlp.validate(config.global.metric_name_validation_scheme == "legacy")?;
     if let Some(tracing) = &config.tracing {
         tracing.validate()?;
     }
     if options.agent {
         let forbidden = [
-            (!config.alerting.alertmanagers.is_empty(), "alerting", "alerting"),
-            (!config.alerting.alert_relabel_configs.is_empty(), "alerting", "alerting"),
-            (!config.rule_files.is_empty(), "rule_files", "rule_files"),
-            (!config.remote_read.is_empty(), "remote_read", "remote_read"),
+            (!config.alerting.alertmanagers.is_empty(), "alerting"),
+            (!config.alerting.alert_relabel_configs.is_empty(), "alerting"),
+            (!config.rule_files.is_empty(), "rule_files"),
+            (!config.remote_read.is_empty(), "remote_read"),
         ];
-        if let Some((_, path, what)) = forbidden.iter().find(|(set, _, _)| *set) {
-            return Err(Problem::new(*path, format!("field {what} is not allowed in agent mode")));
+        if let Some((_, what)) = forbidden.iter().find(|(set, _)| *set) {
+            return Err(Problem::new(*what, format!("field {what} is not allowed in agent mode")));
         }
     }
     Ok(())

@@ -2,28 +2,26 @@
 //!
 //! `load` reads a source and everything it names; a [`Config`] that exists is valid.
 mod alerting;
+mod environment;
 mod glob;
-mod global;
 mod load;
 mod locate;
 mod other;
-mod relabel;
 mod remote;
-mod size;
 
+use ferula_model::relabel::NameScheme;
 use ferula_yaml::Duration;
 use serde::{Deserialize, Serialize};
 
+pub use ferula_scraper_scrape::config::{GlobalConfig, RelabelConfig, ScrapeConfig};
+
 pub use alerting::{AlertingConfig, AlertmanagerConfig, Sigv4};
-pub use global::GlobalConfig;
 pub use load::{Environment, LoadOptions, Loaded, Source, load};
 pub use other::{
     ChunkEncoding, ExemplarsConfig, OtlpConfig, RetentionConfig, RuntimeConfig, StorageConfig, TracingConfig,
     TsdbConfig,
 };
-pub use relabel::RelabelConfig;
 pub use remote::{MetadataConfig, QueueConfig, RemoteReadConfig, RemoteWriteConfig};
-pub use size::Size;
 
 /// The configuration file. Entries of lists are optional because a null entry is a mistake worth naming.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +34,8 @@ pub struct Config {
     pub rule_files: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scrape_config_files: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scrape_configs: Vec<Option<ScrapeConfig>>,
     #[serde(skip_serializing_if = "StorageConfig::is_default")]
     pub storage: StorageConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +58,11 @@ impl Problem {
     fn new(path: impl Into<String>, message: impl Into<String>) -> Problem {
         Problem { path: path.into(), message: message.into() }
     }
+    /// An error of a part, whose field names start at `path`.
+    fn below(path: &str, e: &ferula_scraper_scrape::config::ConfigError) -> Problem {
+        let dot = if e.field.is_empty() { "" } else { "." };
+        Problem::new(format!("{path}{dot}{}", e.field), &e.message)
+    }
 }
 
 /// The entry, or the problem that there is none.
@@ -75,7 +80,7 @@ fn built(
     for (i, rule) in rules.iter().enumerate() {
         let at = format!("{path}[{i}]");
         let rule = required(rule, &at, why_null)?;
-        out.push(rule.build().map_err(|e| Problem::new(&at, e))?);
+        out.push(rule.build(NameScheme::Utf8).map_err(|e| Problem::new(&at, e.to_string()))?);
     }
     Ok(out)
 }

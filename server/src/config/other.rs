@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ferula_net::client::config::TlsConfig;
+use ferula_scraper_scrape::config::Bytes;
 use ferula_yaml::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::remote::check_headers;
-use super::size::Size;
 use super::{Problem, zero_duration};
 
 /// Go's garbage collector: accepted, shown, without effect.
@@ -45,6 +45,10 @@ pub struct TsdbConfig {
     pub retention: Option<RetentionConfig>,
 }
 
+fn zero_bytes(v: &Bytes) -> bool {
+    *v == Bytes::default()
+}
+
 fn zero_float(v: &f64) -> bool {
     *v == 0.0
 }
@@ -66,8 +70,8 @@ impl Default for ChunkEncoding {
 pub struct RetentionConfig {
     #[serde(skip_serializing_if = "zero_duration")]
     pub time: Duration,
-    #[serde(skip_serializing_if = "Size::is_zero")]
-    pub size: Size,
+    #[serde(skip_serializing_if = "zero_bytes")]
+    pub size: Bytes,
     #[serde(skip_serializing_if = "zero_float")]
     pub percentage: f64,
 }

@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ferula_net::http_config_struct;
+use ferula_scraper_scrape::config::RelabelConfig;
 use ferula_yaml::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::alerting::Sigv4;
-use super::relabel::RelabelConfig;
 use super::{Problem, built, required, zero_duration};
 
 http_config_struct! {

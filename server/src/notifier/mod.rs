@@ -17,6 +17,7 @@ use ferula_instrument::{CounterVec, Registry, SummaryVec};
 use ferula_model::{Clock, Labels, LabelsBuilder};
 use futures::future::BoxFuture;
 
+pub(crate) use alert::rfc3339;
 pub use alert::{Alert, to_json};
 pub use discover::LocalTransports;
 pub use http::HttpTransport;

@@ -1,0 +1,193 @@
+//! A whole server in this process, with a store in a temporary directory and a clock that stands still.
+#![allow(dead_code)]
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferula_instrument::Registry;
+use ferula_model::{Clock, ManualClock};
+use ferula_net::client::{BodyLimits, Client, ClientConfig, Request};
+use ferula_net::listen::ListenOptions;
+use ferula_promql_engine::EngineOptions;
+use ferula_promql_parser::ParseOptions;
+use ferula_proto::Message;
+use ferula_proto::remote::{Label, Sample, TimeSeries, WriteRequest};
+use ferula_server::app::WebOptions;
+use ferula_server::config::{LoadOptions, Source};
+use ferula_server::info::BuildInfo;
+use ferula_server::ingest::remote_write::Limits;
+use ferula_server::notifier::NotifierOptions;
+use ferula_server::{Error, ServerOptions};
+use tokio::sync::oneshot;
+
+/// The time of the standing clock: 2023-11-14T22:13:20Z.
+pub const NOW_MS: i64 = 1_700_000_000_000;
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub dir: Arc<tempfile::TempDir>,
+    client: Client,
+    stop: oneshot::Sender<()>,
+    done: tokio::task::JoinHandle<Result<(), Error>>,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+    pub fn data(&self) -> serde_json::Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.json()["data"].clone()
+    }
+}
+
+pub fn options(dir: PathBuf, config: Source) -> ServerOptions {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW_MS));
+    ServerOptions {
+        config,
+        load: LoadOptions { environment: Arc::new(|_| None), agent: false },
+        storage_path: dir.join("data"),
+        storage: ferula_tsdb::Options { max_exemplars: 1000, ..ferula_tsdb::Options::default() },
+        fs: Arc::new(ferula_fs::Disk),
+        clock,
+        listen_addresses: vec!["127.0.0.1:0".to_owned()],
+        listen: ListenOptions::default(),
+        web: WebOptions {
+            route_prefix: String::new(),
+            external_url: "http://ferula.test".to_owned(),
+            page_title: "Test".to_owned(),
+            enable_lifecycle: true,
+            enable_admin_api: false,
+            enable_remote_write: true,
+            cors_origin: ferula_regex::Regex::anchored(".*").unwrap(),
+            flags: [("config.file".to_owned(), "test.yml".to_owned())].into(),
+            build: BuildInfo::default(),
+        },
+        engine: EngineOptions { timeout: Duration::from_secs(20), ..EngineOptions::default() },
+        parse: ParseOptions::default(),
+        query_concurrency: 4,
+        per_step_stats: false,
+        query_memory_bytes_max: 256 << 20,
+        remote_write: Limits::default(),
+        notifier: NotifierOptions::default(),
+        notifier_drain: true,
+        local_alertmanagers: None,
+    }
+}
+
+impl Server {
+    pub async fn start(config: &str) -> Server {
+        Server::start_with(config, |_| {}).await
+    }
+
+    pub async fn start_with(config: &str, change: impl FnOnce(&mut ServerOptions)) -> Server {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let file = dir.path().join("prometheus.yml");
+        std::fs::write(&file, config).unwrap();
+        Server::start_in(dir, change).await
+    }
+
+    /// The one line a server says that cannot start on this directory.
+    pub async fn refused(dir: Arc<tempfile::TempDir>) -> String {
+        let options = options(dir.path().to_owned(), Source::File(dir.path().join("prometheus.yml")));
+        let never = std::future::pending();
+        ferula_server::run(options, Registry::new(), |_| {}, never).await.unwrap_err().to_string()
+    }
+
+    /// Starts on a directory that holds a configuration, and perhaps data, already.
+    pub async fn start_in(dir: Arc<tempfile::TempDir>, change: impl FnOnce(&mut ServerOptions)) -> Server {
+        let mut options = options(dir.path().to_owned(), Source::File(dir.path().join("prometheus.yml")));
+        change(&mut options);
+        let ready = format!("{}/-/ready", options.web.route_prefix);
+        let (bound, address) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let listening = move |addresses: &[SocketAddr]| drop(bound.send(addresses[0]));
+        let done = tokio::spawn(ferula_server::run(options, Registry::new(), listening, async {
+            let _ = stopped.await;
+        }));
+        let address = match address.await {
+            Ok(a) => a,
+            Err(_) => panic!("{}", done.await.unwrap().unwrap_err()),
+        };
+        let client = Client::new(&ClientConfig { follow_redirects: false, ..ClientConfig::default() }).unwrap();
+        let server = Server { address, dir, client, stop, done };
+        while server.get(&ready).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+        server
+    }
+
+    pub async fn stop(self) -> Arc<tempfile::TempDir> {
+        self.stop.send(()).unwrap();
+        self.done.await.unwrap().unwrap();
+        self.dir
+    }
+
+    pub fn url(&self, path: &str) -> url::Url {
+        url::Url::parse(&format!("http://{}{path}", self.address)).unwrap()
+    }
+
+    pub async fn send(&self, request: Request) -> Answer {
+        let response = self.client.send(request).await.unwrap();
+        let (status, headers) = (response.status.as_u16(), response.headers.clone());
+        let body = response.uncompressed(&BodyLimits::unlimited()).await.unwrap();
+        Answer { status, headers, text: String::from_utf8(body.bytes).unwrap() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(self.url(path))).await
+    }
+
+    /// GET with parameters that are encoded here.
+    pub async fn ask(&self, path: &str, params: &[(&str, &str)]) -> Answer {
+        let mut url = self.url(path);
+        url.query_pairs_mut().extend_pairs(params);
+        self.send(Request::get(url)).await
+    }
+
+    pub async fn post(&self, path: &str, content_type: &'static str, body: impl Into<bytes::Bytes>) -> Answer {
+        self.send(Request::post(self.url(path), content_type, body)).await
+    }
+
+    /// Stores samples through the remote-write receiver: labels, then `(seconds before now, value)`.
+    pub async fn store(&self, series: &[(&[(&str, &str)], &[(i64, f64)])]) {
+        let timeseries = series
+            .iter()
+            .map(|(labels, samples)| TimeSeries {
+                labels: labels.iter().map(|(n, v)| Label { name: (*n).into(), value: (*v).into() }).collect(),
+                samples: samples
+                    .iter()
+                    .map(|(ago, value)| Sample { value: *value, timestamp: NOW_MS - ago * 1000 })
+                    .collect(),
+                ..TimeSeries::default()
+            })
+            .collect();
+        let body = WriteRequest { timeseries, metadata: vec![] }.encode_to_vec();
+        let packed = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let answer = self.post("/api/v1/write", "application/x-protobuf", packed).await;
+        assert_eq!(answer.status, 204, "{}", answer.text);
+    }
+}
+
+pub const CONFIG: &str = "global:\n  external_labels: {dc: x}\n";
+
+/// A server with a few series: `up` of two instances, a counter, and a label name with a dot.
+pub async fn with_data() -> Server {
+    let s = Server::start(CONFIG).await;
+    let up = |i: &'static str| [("__name__", "up"), ("instance", i), ("job", "a")];
+    s.store(&[
+        (&up("h1"), &[(60, 1.0), (30, 1.0), (0, 1.0)]),
+        (&up("h2"), &[(60, 0.0), (30, 1.0), (0, 0.0)]),
+        (&[("__name__", "c_total"), ("job", "b")], &[(60, 0.0), (30, 30.0), (0, 60.0)]),
+        (&[("__name__", "dotted"), ("a.b", "v")], &[(0, 0.5)]),
+    ])
+    .await;
+    s
+}
