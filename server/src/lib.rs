@@ -11,4 +11,4 @@ pub mod query_pool;
 mod run;
 pub mod web;
 
-pub use run::{Error, ServerOptions, run};
+pub use run::{Error, RuleOptions, ServerOptions, run};
