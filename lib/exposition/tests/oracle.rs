@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::collections::BTreeMap;
 
-use ferula_exposition::parse::{Entry, Limits, Parser, Syntax};
+use ferula_exposition::parse::{Entry, Limits, Parser, Syntax, check_short_cut};
 use proptest::prelude::*;
 
 type Found = Vec<(BTreeMap<String, String>, u64, Option<i64>)>;
@@ -79,25 +79,51 @@ proptest! {
         prop_assert_eq!(mine, theirs(&body));
     }
 
-    /// Whatever the bytes: no panic, an end, and the short cut finds what the full parse finds.
     #[test]
-    fn the_short_cut_equals_the_full_parse(body in "([a-c{}=\", #\\\\\n0-9.]|a\\{b=\"c\"\\} 1\n|# TYPE a gauge\n){0,60}", om in any::<bool>()) {
-        let syntax = if om { Syntax::OpenMetrics } else { Syntax::Text };
-        let mut full = Parser::new(body.as_bytes(), syntax, Limits::default());
-        let mut quick = full.clone();
-        let mut last: Vec<u8> = b"a{b=\"c\"}".to_vec();
-        loop {
-            let (a, b) = (full.next(), quick.next_expecting(&last));
-            match (&a, &b) {
-                (Some(Ok(Entry::Sample(a))), Some(Ok(Entry::Sample(b)))) => {
-                    prop_assert_eq!(a.series, b.series);
-                    prop_assert_eq!(a.value.to_bits(), b.value.to_bits());
-                    prop_assert_eq!(a.t_ms, b.t_ms);
-                    last = a.series.to_vec();
-                }
-                (None, None) => break,
-                _ => prop_assert_eq!(format!("{a:?}"), format!("{b:?}")),
-            }
-        }
+    fn the_short_cut_equals_the_full_parse(
+        body in "([a-c{}=\", #\\\\\n0-9.]|a\\{b=\"c\"\\} 1\n|# TYPE a gauge\n){0,60}",
+    ) {
+        check_short_cut(body.as_bytes(), Syntax::Text);
+        check_short_cut(body.as_bytes(), Syntax::OpenMetrics);
     }
+
+    #[test]
+    fn any_bytes_end(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        check_short_cut(&body, Syntax::Text);
+        check_short_cut(&body, Syntax::OpenMetrics);
+    }
+}
+
+/// The seeds of the fuzz targets, and whatever they once found, stay green.
+#[test]
+fn fuzz_seeds() {
+    for (dir, syntax) in [("text", Syntax::Text), ("openmetrics", Syntax::OpenMetrics)] {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(dir);
+        let mut seeds = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            check_short_cut(&std::fs::read(entry.unwrap().path()).unwrap(), syntax);
+            seeds += 1;
+        }
+        assert!(seeds >= 3);
+    }
+}
+
+/// Nothing recurses: a quarter of a megabyte of stack is enough for any body.
+#[test]
+fn deep_and_long_bodies_need_no_stack() {
+    let bodies = [
+        "{".repeat(1 << 18),
+        "\n".repeat(1 << 20),
+        "#\n".repeat(1 << 18),
+        format!("a{{{}}} 1\n", "a=\"\",".repeat(1 << 16)),
+        format!("a{{b=\"{}\"}} 1\n", "\\\\".repeat(1 << 18)),
+    ];
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    let done = small.spawn(move || {
+        for body in bodies {
+            check_short_cut(body.as_bytes(), Syntax::Text);
+            check_short_cut(body.as_bytes(), Syntax::OpenMetrics);
+        }
+    });
+    done.unwrap().join().unwrap();
 }

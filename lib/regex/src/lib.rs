@@ -3,6 +3,7 @@ mod class;
 mod expand;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod holes;
 mod literals;
 mod names;
 mod translate;
@@ -13,11 +14,12 @@ use std::sync::{Arc, OnceLock};
 pub use expand::{Captures, expand};
 pub use literals::Literals;
 
+use holes::Holes;
 use literals::Shape;
 use translate::Translated;
 
 /// Memory an automaton may take: a base and a share for each byte of its pattern.
-const SIZE_MAX: usize = 16 << 20;
+const SIZE_MAX: usize = 10 << 20;
 const SIZE_MAX_PER_BYTE: usize = 300;
 /// The regex crate recurses over nested groups when it builds: up to this depth on the caller's stack, which may be
 /// small, beyond it on a stack of its own.
@@ -62,6 +64,7 @@ enum Matcher {
     NotEmpty,
     One(String),
     Set(HashSet<String>),
+    Holes(Holes),
     Prefix(String),
     Suffix(String),
     Contains(String),
@@ -72,17 +75,21 @@ impl Regex {
     /// Must match the whole text; `.` matches newline (`^(?s:...)$`). What matchers and relabelling use.
     pub fn anchored(pattern: &str) -> Result<Regex, Error> {
         let translated = translate::translate(pattern)?;
-        let look = || -> Result<_, Error> {
-            let hir = literals::parse(&translated.text)?;
-            let shape = literals::shape(&hir);
-            Ok((literals::literals(&hir, &shape), shape))
+        let (literals, shape) = match literals::plain_list(pattern).map(literals::set) {
+            Some(shape) => (literals::literals(&shape), shape),
+            None => with_stack(translated.depth, || -> Result<_, Error> {
+                let hir = literals::parse(&translated.text)?;
+                let shape = literals::shape(&hir);
+                Ok((Some(literals::literals(&shape).unwrap_or_else(|| literals::extract(&hir))), shape))
+            })??,
         };
-        let (literals, shape) = with_stack(translated.depth, look)??;
+        let literals = literals.unwrap_or(Literals::None);
         let matcher = match shape {
             Shape::Everything => Matcher::Everything,
             Shape::NotEmpty => Matcher::NotEmpty,
             Shape::Exact(mut set) if set.len() == 1 => Matcher::One(set.pop().unwrap_or_default()),
             Shape::Exact(set) => Matcher::Set(set.into_iter().collect()),
+            Shape::Holes(texts) => Holes::new(texts).map_or(Matcher::Automaton, Matcher::Holes),
             Shape::Prefix(s) => Matcher::Prefix(s),
             Shape::Suffix(s) => Matcher::Suffix(s),
             Shape::Contains(s) => Matcher::Contains(s),
@@ -124,6 +131,7 @@ impl Regex {
             Matcher::NotEmpty => !text.is_empty(),
             Matcher::One(s) => s == text,
             Matcher::Set(set) => set.contains(text),
+            Matcher::Holes(holes) => holes.is_match(text),
             Matcher::Prefix(s) => text.starts_with(s.as_str()),
             Matcher::Suffix(s) => text.ends_with(s.as_str()),
             Matcher::Contains(s) => text.contains(s.as_str()),

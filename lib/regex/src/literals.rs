@@ -25,6 +25,8 @@ pub enum Shape {
     /// `.+`
     NotEmpty,
     Exact(Vec<String>),
+    /// A set of texts of which some characters may be anything: they stand as [`HOLE`]. `10.0.0.1|10.0.0.2`
+    Holes(Vec<String>),
     /// `text.*`
     Prefix(String),
     /// `.*text`
@@ -34,8 +36,12 @@ pub enum Shape {
     Other,
 }
 
+/// Stands for any one character. A pattern that holds this noncharacter itself has no such shape.
+pub const HOLE: char = char::MAX;
 /// Most texts that multiplying out parts may give, such as of `(a|b)-[0-9]`. Plain lists may be longer.
 const PRODUCT_MAX: usize = 1024;
+/// Most prefixes worth looking for.
+const PREFIXES_MAX: usize = 100;
 /// Most characters of a class that are tried one by one.
 const CLASS_MAX: usize = 100;
 /// Bytes of all texts of a set.
@@ -99,6 +105,35 @@ fn parts(hir: &Hir) -> Vec<&Hir> {
     parts.iter().collect()
 }
 
+/// The texts of a pattern that is but a list of them, `a|b\.c|d`, read without a parser: such lists can be long.
+pub fn plain_list(pattern: &str) -> Option<Vec<String>> {
+    let mut texts = vec![String::new()];
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        let literal = match c {
+            '|' => {
+                texts.push(String::new());
+                continue;
+            }
+            '.' => HOLE,
+            '\\' => chars.next().filter(char::is_ascii_punctuation)?,
+            HOLE | '(' | ')' | '[' | ']' | '{' | '}' | '*' | '+' | '?' | '^' | '$' => return None,
+            c => c,
+        };
+        if let Some(text) = texts.last_mut() {
+            text.push(literal);
+        }
+    }
+    Some(texts)
+}
+
+/// The form of a set: with or without holes.
+pub fn set(mut texts: Vec<String>) -> Shape {
+    texts.sort_unstable();
+    texts.dedup();
+    if texts.iter().any(|t| t.contains(HOLE)) { Shape::Holes(texts) } else { Shape::Exact(texts) }
+}
+
 pub fn shape(hir: &Hir) -> Shape {
     let parts = parts(hir);
     let any: Vec<Option<u32>> = parts.iter().map(|p| any_text(p)).collect();
@@ -126,21 +161,16 @@ pub fn shape(hir: &Hir) -> Shape {
     let texts = concat_texts(parts.into_iter(), &mut budget);
     let strings: Option<Vec<String>> =
         texts.and_then(|t| t.into_iter().map(|bytes| String::from_utf8(bytes).ok()).collect());
-    match strings {
-        Some(mut strings) => {
-            strings.sort_unstable();
-            strings.dedup();
-            Shape::Exact(strings)
-        }
-        None => Shape::Other,
-    }
+    strings.map_or(Shape::Other, set)
 }
 
 /// All texts of a finite, small expression. Recursive to the nesting cap.
 fn texts(hir: &Hir, budget: &mut usize) -> Option<Vec<Vec<u8>>> {
     let found = match hir.kind() {
         HirKind::Empty => vec![Vec::new()],
+        HirKind::Literal(l) if std::str::from_utf8(&l.0).is_ok_and(|l| l.contains(HOLE)) => return None,
         HirKind::Literal(l) => vec![l.0.to_vec()],
+        HirKind::Class(_) if is_any_character(hir) => vec![HOLE.to_string().into_bytes()],
         HirKind::Capture(c) => return texts(&c.sub, budget),
         HirKind::Concat(parts) => return concat_texts(parts.iter(), budget),
         HirKind::Alternation(parts) => {
@@ -209,28 +239,40 @@ fn product(before: &[Vec<u8>], next: &[Vec<u8>], budget: &mut usize) -> Option<V
     Some(all)
 }
 
-pub fn literals(hir: &Hir, shape: &Shape) -> Literals {
-    match shape {
-        Shape::Exact(texts) => return Literals::Exact(texts.clone()),
-        Shape::Prefix(s) => return Literals::Prefix(vec![s.clone()]),
-        Shape::Suffix(s) | Shape::Contains(s) => return Literals::Contains(s.clone()),
-        Shape::Everything | Shape::NotEmpty => return Literals::None,
-        Shape::Other => {}
-    }
+/// What the shape says, where it says enough.
+pub fn literals(shape: &Shape) -> Option<Literals> {
+    Some(match shape {
+        Shape::Exact(texts) => Literals::Exact(texts.clone()),
+        Shape::Prefix(s) => Literals::Prefix(vec![s.clone()]),
+        Shape::Suffix(s) | Shape::Contains(s) => Literals::Contains(s.clone()),
+        Shape::Everything | Shape::NotEmpty => Literals::None,
+        Shape::Holes(texts) => {
+            let starts = texts.iter().filter_map(|t| t.split(HOLE).next()).map(str::to_owned).collect();
+            prefixes(starts).unwrap_or(Literals::None)
+        }
+        Shape::Other => return None,
+    })
+}
+
+/// What the tree of any other expression says.
+pub fn extract(hir: &Hir) -> Literals {
     let mut extractor = Extractor::new();
     // Few and short: they choose candidates in an index, they need not decide.
-    extractor.kind(ExtractKind::Prefix).limit_class(4).limit_total(100);
+    extractor.kind(ExtractKind::Prefix).limit_class(4).limit_total(PREFIXES_MAX);
     let sequence = extractor.extract(hir);
-    let prefixes: Option<Vec<String>> =
-        sequence.literals().map(|found| found.iter().map(|l| valid_start(l.as_bytes()).to_owned()).collect());
-    if let Some(mut prefixes) = prefixes.filter(|p| p.iter().all(|s| !s.is_empty())) {
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        return Literals::Prefix(prefixes);
-    }
-    // Every part of a concatenation is in the text.
-    let longest = parts(hir).into_iter().filter_map(literal).max_by_key(|l| l.len());
-    longest.map_or(Literals::None, |l| Literals::Contains(l.to_owned()))
+    let found = sequence.literals().map(|l| l.iter().map(|l| valid_start(l.as_bytes()).to_owned()).collect());
+    found.and_then(prefixes).unwrap_or_else(|| {
+        // Every part of a concatenation is in the text.
+        let longest = parts(hir).into_iter().filter_map(literal).max_by_key(|l| l.len());
+        longest.map_or(Literals::None, |l| Literals::Contains(l.to_owned()))
+    })
+}
+
+fn prefixes(mut starts: Vec<String>) -> Option<Literals> {
+    starts.sort_unstable();
+    starts.dedup();
+    let useful = starts.len() <= PREFIXES_MAX && starts.iter().all(|s| !s.is_empty());
+    useful.then_some(Literals::Prefix(starts))
 }
 
 /// A prefix may end within a character.

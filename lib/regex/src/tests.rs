@@ -180,6 +180,17 @@ fn long_lists_are_looked_up() {
     assert!(re.is_match("host-49999.example.org") && !re.is_match("host-50000.example.org"));
 }
 
+#[test]
+fn lists_with_dots_are_looked_up() {
+    let list: Vec<String> = (0..20_000).map(|i| format!("10.0.{}.{}:9100", i / 250, i % 250)).collect();
+    let re = whole(&list.join("|"));
+    assert!(re.inner.automaton.get().is_none());
+    assert!(re.is_match("10.0.79.249:9100") && re.is_match("10x0y7z9:9100") && re.is_match("10\n0é7.9:9100"));
+    assert!(!re.is_match("10.0.80.1:9100") && !re.is_match("10.0.7.9:9101") && !re.is_match(""));
+    assert_eq!(re.literals(), &Literals::Prefix(vec!["10".into()]));
+    assert!(!whole("a.c|a\u{10ffff}").is_match("a\u{10ffff}\u{10ffff}"));
+}
+
 mod properties {
     use super::*;
     use proptest::prelude::*;

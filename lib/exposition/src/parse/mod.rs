@@ -12,6 +12,7 @@
 //! number and upstream's reason, cut to [`MESSAGE_BYTES_MAX`].
 //!
 //! Source followed: the two format specifications and the observable behaviour of Prometheus 3.5.
+mod check;
 mod content_type;
 mod grammar;
 mod lexer;
@@ -24,6 +25,8 @@ use std::fmt;
 
 use ferula_model::MetricType;
 
+#[doc(hidden)]
+pub use check::check_short_cut;
 pub use content_type::{ContentTypeError, Negotiated, negotiate};
 pub use grammar::Parser;
 pub use number::parse_float;

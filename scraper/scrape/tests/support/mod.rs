@@ -144,11 +144,12 @@ impl Answer {
         out.extend_from_slice(body);
         Answer(out)
     }
-    pub fn gzip(body: &[u8]) -> Answer {
+    /// The body so many times over, each time as a gzip member of its own.
+    pub fn gzip(body: &[u8], times: usize) -> Answer {
         use std::io::Write;
         let mut e = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         e.write_all(body).unwrap();
-        Answer::raw("content-type: text/plain\r\ncontent-encoding: gzip\r\n", &e.finish().unwrap())
+        Answer::raw("content-type: text/plain\r\ncontent-encoding: gzip\r\n", &e.finish().unwrap().repeat(times))
     }
     pub fn status(line: &str) -> Answer {
         Answer(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n").into_bytes())
