@@ -253,7 +253,7 @@ fn advance(a: &mut Active, is_found: bool, hold_ms: i64, keep_firing_ms: i64, no
 }
 
 /// Go's `FormatFloat(v, 'e', -1, 64)`.
-fn scientific(v: f64) -> String {
+pub(crate) fn scientific(v: f64) -> String {
     if !v.is_finite() {
         return ferula_model::number::format_f(v);
     }

@@ -14,6 +14,7 @@ mod schedule;
 mod signal;
 mod snapshot;
 mod text;
+pub mod unit_test;
 
 pub use alert::{Alert, AlertState, NoNotify, Notify, RESOLVED_RETENTION_MS};
 pub use file::{FileError, GroupConfig, RuleConfig, RuleConfigKind};
