@@ -11,6 +11,7 @@ use ferula_template::{Functions, Templates, Value};
 use crate::alert::{Active, Alert, AlertState, RESOLVED_RETENTION_MS};
 use crate::file::{RuleConfig, RuleConfigKind};
 use crate::query::{Number, RuleQuery, Sample};
+use crate::shared::SharedQueries;
 use crate::snapshot::AlertSnapshot;
 use crate::text::{self, AlertText};
 
@@ -25,8 +26,16 @@ pub(crate) struct Evaluation<'a> {
     pub offset_ms: i64,
     pub limit: u64,
     pub query: &'a Arc<dyn RuleQuery>,
+    pub shared: &'a SharedQueries,
     pub external_labels: &'a Value,
     pub external_url: &'a Value,
+}
+
+impl Evaluation<'_> {
+    /// The result of the rule `index` of the group.
+    pub fn result(&self, index: usize, config: &RuleConfig) -> Result<Vec<Sample>, String> {
+        self.shared.instant(index, config, self.query.as_ref(), self.now_ms - self.offset_ms)
+    }
 }
 
 #[derive(Debug)]
@@ -73,8 +82,7 @@ impl AlertingRule {
     }
 
     /// Moves every alert on by one evaluation; answers the series to write.
-    pub fn evaluate(&mut self, config: &RuleConfig, e: &Evaluation<'_>) -> Result<Vec<Sample>, String> {
-        let result = e.query.instant(&config.expr, e.now_ms - e.offset_ms)?;
+    pub fn evaluate(&mut self, result: Vec<Sample>, e: &Evaluation<'_>) -> Result<Vec<Sample>, String> {
         let found = self.found(result, e)?;
         for (labels, alert) in &found {
             match self.active.get_mut(labels) {

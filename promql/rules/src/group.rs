@@ -14,6 +14,7 @@ use crate::alerting::{AlertingRule, Evaluation};
 use crate::file::{GroupConfig, RuleConfig, RuleConfigKind};
 use crate::metrics::{GroupMetrics, Metrics};
 use crate::query::{Number, RuleQuery, Sample};
+use crate::shared::SharedQueries;
 use crate::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot, Status};
 use crate::{dependency, recording, text};
 
@@ -56,6 +57,7 @@ pub struct Group {
     rules: Vec<Rule>,
     /// Rules that may run side by side, by index; in order.
     batches: Vec<Vec<usize>>,
+    queries: SharedQueries,
     /// Series of rules that are gone, to be marked stale.
     stale: Vec<Labels>,
     shared: Arc<Shared>,
@@ -124,6 +126,7 @@ impl Group {
                 0 | 1 => (0..rules.len()).map(|i| vec![i]).collect(),
                 _ => dependency::batches(&config.rules),
             },
+            queries: SharedQueries::new(&config.rules),
             external_labels: text::label_map(settings.external_labels.clone()),
             external_url: Value::str(&settings.external_url),
             env,
@@ -167,6 +170,7 @@ impl Group {
             offset_ms: self.config.query_offset_ms.unwrap_or(self.settings.query_offset_ms),
             limit: self.config.limit,
             query: &self.env.query,
+            shared: &self.queries,
             external_labels: &self.external_labels,
             external_url: &self.external_url,
         }
@@ -180,6 +184,7 @@ impl Group {
     pub fn evaluate(&mut self, now_ms: i64) {
         let started = self.env.clock.monotonic();
         self.metrics.iterations.inc();
+        self.queries.begin();
         let mut rules = std::mem::take(&mut self.rules);
         let mut samples = 0;
         let mut seconds = 0.0;
@@ -228,10 +233,10 @@ impl Group {
         let started = self.env.clock.monotonic();
         let e = self.evaluation(now_ms);
         self.metrics.evaluations.inc();
-        let result = match &mut rule.alerting {
-            Some(alerting) => alerting.evaluate(config, &e),
-            None => recording::evaluate(config, &e),
-        };
+        let result = e.result(rule.index, config).and_then(|result| match &mut rule.alerting {
+            Some(alerting) => alerting.evaluate(result, &e),
+            None => recording::evaluate(config, result, &e),
+        });
         let mut count = 0;
         let error = match result {
             Err(error) => {
@@ -241,7 +246,9 @@ impl Group {
             Ok(samples) => {
                 count = samples.len();
                 self.send(rule, config, now_ms);
-                self.write(rule, config, samples, now_ms - e.offset_ms)
+                let error = self.write(rule, config, samples, now_ms - e.offset_ms);
+                self.queries.wrote(rule.index);
+                error
             }
         };
         let took = self.env.clock.monotonic().saturating_sub(started);

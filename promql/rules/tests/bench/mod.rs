@@ -87,6 +87,14 @@ impl Bench {
     pub fn concurrent(&self, rules: &str, n: usize) -> Group {
         Group::alone(Arc::new(self.environment(n)), settings(), self.config("", rules), &self.registry, false)
     }
+    pub fn count_queries(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::default()
+    }
+    pub fn counting(&self, rules: &str, asked: Arc<Mutex<Vec<String>>>) -> Group {
+        let query = Counting { inner: self.query.clone(), asked };
+        let env = Environment { query: Arc::new(query), ..self.environment(1) };
+        Group::alone(Arc::new(env), settings(), self.config("", rules), &self.registry, false)
+    }
     /// `labels value` of an instant query, sorted.
     pub fn vector(&self, expr: &str, t_ms: i64) -> Vec<String> {
         let expr = ferula_promql_parser::parse_expr(expr).unwrap();
@@ -128,4 +136,20 @@ impl Bench {
 
 fn ferula_exposition_text(registry: &Registry, out: &mut Vec<u8>) {
     ferula_exposition::write::text(&registry.gather(), out);
+}
+
+struct Counting {
+    inner: Arc<EngineQuery>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl RuleQuery for Counting {
+    fn instant(
+        &self,
+        expr: &ferula_promql_parser::Expr,
+        t_ms: i64,
+    ) -> Result<Vec<ferula_promql_rules::Sample>, String> {
+        self.asked.lock().unwrap().push(expr.to_string());
+        self.inner.instant(expr, t_ms)
+    }
 }
