@@ -70,6 +70,7 @@ fn reads_as_go() {
         (r"#\ a", "# a", "a"),
         (r"a(?i)*B", "aab", "Ab"),
         (r"ab*(?i)?", "abb", "AB"),
+        (r"(?ii)a(?i-i)b", "Ab", "AB"),
         (r"\-\!\/\%\#", "-!/%#", ""),
     ] {
         let re = whole(pattern);

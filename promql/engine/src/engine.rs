@@ -10,7 +10,7 @@ use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
-use crate::eval::{Output, eval};
+use crate::eval::{Output, defines_order, eval};
 use crate::grid::Grid;
 use crate::query::{Query, Semantics};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
@@ -93,7 +93,11 @@ impl Engine {
                 Output::Series(s) => {
                     let mut held = q.collect(s)?;
                     let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
-                    Value::Vector(columns.into_iter().filter_map(|c| sample(c, t_ms)).collect())
+                    let mut samples: Vec<Sample> = columns.into_iter().filter_map(|c| sample(c, t_ms)).collect();
+                    if !defines_order(expr) {
+                        samples.sort_by(|a, b| a.labels.cmp(&b.labels));
+                    }
+                    Value::Vector(samples)
                 }
             }
         };
@@ -160,6 +164,7 @@ impl Engine {
         let querier = queryable.querier(times.0, times.1)?;
         let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
         q.text = options.text;
+        q.sorted = crate::eval::picked_from(expr);
         q.stats_only = crate::eval::stats_only(expr);
         q.admit(top)?;
         Ok(q)

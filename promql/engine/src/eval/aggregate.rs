@@ -151,17 +151,13 @@ impl State {
         let present = || c.floats.iter().copied().enumerate().filter(|(_, v)| is_present(*v));
         match &mut self.floats {
             Floats::Sum { sum, comp } => {
+                // Written as selections, not branches, so that it vectorises.
                 for ((v, s), c) in c.floats.iter().zip(sum.iter_mut()).zip(comp.iter_mut()) {
-                    if !is_present(*v) {
-                        continue;
-                    }
-                    if is_present(*s) {
-                        let mut total = Sum { sum: *s, comp: *c };
-                        total.add(*v);
-                        (*s, *c) = (total.sum, total.comp);
-                    } else {
-                        *s = *v;
-                    }
+                    let next = Sum { sum: *s, comp: *c }.add_finite(*v);
+                    let comp = if next.sum.is_infinite() { 0.0 } else { next.comp };
+                    let (grown, comp) = if is_present(*s) { (next.sum, comp) } else { (*v, 0.0) };
+                    *c = if is_present(*v) { comp } else { *c };
+                    *s = if is_present(*v) { grown } else { *s };
                 }
             }
             Floats::Avg(m) => present().for_each(|(i, v)| {
