@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ferula_instrument::Registry;
 use ferula_model::{Clock, Labels, SeriesRef, Value as StoredValue, stale_nan};
+use ferula_promql_parser::ParseOptions;
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durability, Queryable};
 use ferula_template::functions::prometheus::table_link;
 use ferula_template::{Templates, Value};
@@ -32,6 +33,8 @@ pub struct Environment {
     pub outage_tolerance_ms: i64,
     /// An alert restored from a longer hold fires at the earliest so long after the restart.
     pub for_grace_ms: i64,
+    /// Feature gates of expressions, in rule files and in the `query` function of templates.
+    pub parse_options: ParseOptions,
     /// Rules of one group that may be evaluated side by side when none depends on another; 1 is one by one.
     pub concurrent_rules: usize,
 }
@@ -171,6 +174,9 @@ impl Group {
             limit: self.config.limit,
             query: &self.env.query,
             shared: &self.queries,
+            parse_options: &self.env.parse_options,
+            expansions: &self.metrics.all.expansions,
+            expansion_failures: &self.metrics.all.expansion_failures,
             external_labels: &self.external_labels,
             external_url: &self.external_url,
         }

@@ -60,6 +60,7 @@ impl Bench {
             resend_delay_ms: 60_000,
             outage_tolerance_ms: 3_600_000,
             for_grace_ms: 600_000,
+            parse_options: Default::default(),
             concurrent_rules,
         }
     }
