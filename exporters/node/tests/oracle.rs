@@ -78,6 +78,7 @@ const COLLECTORS: &[(&str, &[&str])] = &[
     ("tapestats", &["node_tape_"]),
     ("fibrechannel", &["node_fibrechannel_"]),
     ("xfs", &["node_xfs_"]),
+    ("zfs", &["node_zfs_"]),
     ("btrfs", &["node_btrfs_"]),
     ("ipvs", &["node_ipvs_"]),
     ("nfs", &["node_nfs_"]),
