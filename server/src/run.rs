@@ -189,6 +189,7 @@ struct Parts {
     status: Arc<ReloadStatus>,
     source: Source,
     load: LoadOptions,
+    parse: ParseOptions,
     drain: bool,
 }
 
@@ -299,6 +300,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         status,
         source: options.config,
         load: options.load,
+        parse: options.parse.clone(),
         drain: options.notifier_drain,
     };
     let applied = apply(&mut parts, loaded).await;
@@ -344,18 +346,19 @@ fn rule_manager(
         resend_delay_ms: options.rules.resend_delay_ms,
         outage_tolerance_ms: options.rules.outage_tolerance_ms,
         for_grace_ms: options.rules.for_grace_ms,
+        parse_options: options.parse.clone(),
         concurrent_rules: options.rules.concurrent_rules,
     };
     RuleManager::new(environment, options.rules.groups_max, cancel, registry)
 }
 
 /// Reads all rule files; the problems of all of them are one error.
-fn rule_groups(loaded: &Loaded) -> Result<Vec<GroupConfig>, String> {
+fn rule_groups(loaded: &Loaded, parse: &ParseOptions) -> Result<Vec<GroupConfig>, String> {
     let (mut groups, mut problems) = (Vec::new(), Vec::new());
     for path in &loaded.rule_files {
         let name = path.display().to_string();
         match config::read(path) {
-            Ok(text) => match ferula_promql_rules::file::parse(&name, &text) {
+            Ok(text) => match ferula_promql_rules::file::parse_with(&name, &text, parse) {
                 Ok(mut more) => groups.append(&mut more),
                 Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
             },
@@ -371,7 +374,7 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
         return Err(e.to_string());
     }
     let prepared = Prepared::new(&loaded.config)?;
-    let groups = rule_groups(&loaded)?;
+    let groups = rule_groups(&loaded, &parts.parse)?;
     let global = &loaded.config.global;
     let external_labels = global.external_labels();
     // The last thing that can fail, and it changes nothing when it does.
