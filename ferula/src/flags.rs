@@ -45,14 +45,15 @@ pub fn define(mut command: Command, flags: &[Flag]) -> Command {
     for f in flags {
         let arg = Arg::new(f.name).long(f.name).help(f.help).hide(f.hidden);
         command = match f.kind {
-            Kind::Bool => command
-                .arg(arg.action(ArgAction::SetTrue).overrides_with(f.name))
-                .arg(negation(f)),
+            Kind::Bool => command.arg(arg.action(ArgAction::SetTrue).overrides_with(f.name)).arg(negation(f)),
             Kind::Repeated | Kind::List => {
                 command.arg(arg.action(ArgAction::Append).allow_hyphen_values(true).value_name("VALUE"))
             }
             _ => command.arg(
-                arg.action(ArgAction::Set).allow_hyphen_values(true).overrides_with(f.name).value_name(value_name(f.kind)),
+                arg.action(ArgAction::Set)
+                    .allow_hyphen_values(true)
+                    .overrides_with(f.name)
+                    .value_name(value_name(f.kind)),
             ),
         };
     }
@@ -79,7 +80,6 @@ fn value_name(kind: Kind) -> &'static str {
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     values: BTreeMap<&'static str, Vec<String>>,
-    given: Vec<&'static str>,
 }
 
 impl Values {
@@ -92,14 +92,12 @@ impl Values {
                 Kind::Bool => {
                     let negated = format!("no-{}", f.name);
                     if given(f.name) || given(&negated) {
-                        out.given.push(f.name);
                         vec![matches.get_flag(f.name).to_string()]
                     } else {
                         vec![f.default.to_owned()]
                     }
                 }
                 _ if given(f.name) => {
-                    out.given.push(f.name);
                     let all = matches.get_many::<String>(f.name).into_iter().flatten();
                     match f.kind {
                         Kind::List => all.flat_map(|v| v.split(',')).map(str::to_owned).collect(),
@@ -117,9 +115,6 @@ impl Values {
         Ok(out)
     }
 
-    pub fn is_given(&self, name: &str) -> bool {
-        self.given.contains(&name)
-    }
     pub fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], Vec::as_slice)
     }
@@ -202,13 +197,27 @@ mod tests {
 
     #[test]
     fn reads_flags_as_upstream_does() {
-        let v = read(&["--config.file=a.yml", "--web.enable-lifecycle", "--no-storage.tsdb.wal-compression",
-            "--web.listen-address=:1", "--web.listen-address", ":2", "--enable-feature=a,b", "--enable-feature=c"]).unwrap();
+        let v = read(&[
+            "--config.file=a.yml",
+            "--web.enable-lifecycle",
+            "--no-storage.tsdb.wal-compression",
+            "--web.listen-address=:1",
+            "--web.listen-address",
+            ":2",
+            "--enable-feature=a,b",
+            "--enable-feature=c",
+        ])
+        .unwrap();
         assert_eq!(v.text("config.file"), "a.yml");
         assert!(v.bool("web.enable-lifecycle") && !v.bool("storage.tsdb.wal-compression"));
-        assert_eq!((v.all("web.listen-address"), v.all("enable-feature")),
-            (&[":1".to_owned(), ":2".to_owned()][..], &["a".to_owned(), "b".to_owned(), "c".to_owned()][..]));
-        assert_eq!((v.duration_ms("query.timeout"), v.size_bytes("storage.tsdb.wal-segment-size")), (120_000, 128 << 20));
+        assert_eq!(
+            (v.all("web.listen-address"), v.all("enable-feature")),
+            (&[":1".to_owned(), ":2".to_owned()][..], &["a".to_owned(), "b".to_owned(), "c".to_owned()][..])
+        );
+        assert_eq!(
+            (v.duration_ms("query.timeout"), v.size_bytes("storage.tsdb.wal-segment-size")),
+            (120_000, 128 << 20)
+        );
         let map = read(&[]).unwrap().to_map();
         assert_eq!((map.len(), map["web.enable-lifecycle"].as_str(), map["enable-feature"].as_str()), (7, "false", ""));
         assert!(!read(&["--web.enable-lifecycle", "--no-web.enable-lifecycle"]).unwrap().bool("web.enable-lifecycle"));

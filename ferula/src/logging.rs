@@ -112,7 +112,8 @@ impl Line {
         }
         self.out.push_str(name);
         self.out.push('=');
-        let plain = !value.is_empty() && value.chars().all(|c| c > ' ' && c != '"' && c != '=' && c != '\\' && !c.is_control());
+        let plain =
+            !value.is_empty() && value.chars().all(|c| c > ' ' && c != '"' && c != '=' && c != '\\' && !c.is_control());
         if plain {
             self.out.push_str(value);
         } else {

@@ -29,6 +29,9 @@ pub enum Error {
     Value { flag: String, value: String },
 }
 
+/// The node_exporter whose metrics these are, as tools that ask for a version see it.
+pub const VERSION: &str = "1.11.1";
+
 /// How long one collector may take before the scrape goes on without it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -38,7 +41,7 @@ pub fn router(flags: Flags, registry: Registry) -> Result<axum::Router, Error> {
         namespace: "node",
         program: "node_exporter",
         title: "Node Exporter",
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         metrics_path: flags.telemetry_path.clone(),
         requests_max: flags.requests_max,
         deadline: DEADLINE,
@@ -78,7 +81,7 @@ fn register_build_info(registry: &Registry) {
         ("goversion", ""),
         ("revision", ""),
         ("tags", "ferula"),
-        ("version", env!("CARGO_PKG_VERSION")),
+        ("version", VERSION),
     ];
     registry.info("node_exporter_build_info", help, &labels);
 }
