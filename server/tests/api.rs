@@ -337,7 +337,7 @@ async fn a_prefix_stands_before_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_of_other_origins_are_told() {
     let s = Server::start_with(CONFIG, |o| {
-        o.web.cors_origin = ferula_regex::Regex::anchored("https?://(a|b)").unwrap();
+        o.web.cors_origin = Some(ferula_regex::Regex::anchored("https?://(a|b)").unwrap());
     })
     .await;
     for (origin, allowed) in [("http://a", true), ("http://abc", false)] {
