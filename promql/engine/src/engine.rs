@@ -10,7 +10,7 @@ use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
-use crate::eval::{Output, eval};
+use crate::eval::{Output, defines_order, eval};
 use crate::grid::Grid;
 use crate::query::{Query, Semantics};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
@@ -93,7 +93,11 @@ impl Engine {
                 Output::Series(s) => {
                     let mut held = q.collect(s)?;
                     let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
-                    Value::Vector(columns.into_iter().filter_map(|c| sample(c, t_ms)).collect())
+                    let mut samples: Vec<Sample> = columns.into_iter().filter_map(|c| sample(c, t_ms)).collect();
+                    if !defines_order(expr) {
+                        samples.sort_by_cached_key(|s| sort_key(&s.labels));
+                    }
+                    Value::Vector(samples)
                 }
             }
         };
@@ -131,7 +135,7 @@ impl Engine {
                 columns.into_iter().map(|c| points(c, grid)).collect()
             }
         };
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        series.sort_by_cached_key(|s| sort_key(&s.labels));
         Ok(finish(&q, Value::Matrix(series), options))
     }
 
@@ -160,10 +164,23 @@ impl Engine {
         let querier = queryable.querier(times.0, times.1)?;
         let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
         q.text = options.text;
+        q.sorted = crate::eval::picked_from(expr);
         q.stats_only = crate::eval::stats_only(expr);
         q.admit(top)?;
         Ok(q)
     }
+}
+
+/// Bytes in the order of labels: names and values end with a byte below all text.
+fn sort_key(labels: &Labels) -> Vec<u8> {
+    let mut key = Vec::with_capacity(labels.size_bytes() + 16);
+    for (n, v) in labels {
+        for text in [n, v] {
+            key.extend_from_slice(text.as_bytes());
+            key.push(0);
+        }
+    }
+    key
 }
 
 /// Names dropped late, and label sets unique.
@@ -223,7 +240,7 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
         }
     }
     q.release(held);
-    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    out.sort_by_cached_key(|s| sort_key(&s.labels));
     Ok(out)
 }
 

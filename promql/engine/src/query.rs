@@ -37,6 +37,8 @@ pub(crate) struct Query<'q> {
     pub top_step_ms: i64,
     /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
     pub stats_only: Vec<u32>,
+    /// Selectors (by where they start) whose series have to come in label order: what picks series depends on it.
+    pub sorted: Vec<u32>,
     pub text: Option<&'q str>,
     pub notes: Notes,
     pub samples: Samples,
@@ -97,6 +99,7 @@ impl<'q> Query<'q> {
             top_end_ms,
             top_step_ms,
             stats_only: Vec::new(),
+            sorted: Vec::new(),
             text: None,
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),

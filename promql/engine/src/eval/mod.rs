@@ -6,6 +6,7 @@ mod extent;
 mod invariant;
 mod matching;
 pub(crate) mod merge;
+mod order;
 pub(crate) mod range;
 mod scalar_ops;
 pub(crate) mod selector;
@@ -22,6 +23,7 @@ use crate::query::Query;
 
 pub(crate) use extent::extent;
 pub(crate) use invariant::is_step_invariant;
+pub(crate) use order::{defines_order, picked_from};
 pub(crate) use stats_only::{Hinter, stats_only};
 
 /// The value of an expression over a grid.
