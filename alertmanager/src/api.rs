@@ -138,7 +138,10 @@ fn failure(status: StatusCode, code: u16, message: String) -> Response {
         code: u16,
         message: String,
     }
-    with_status(status, &Failure { code, message })
+    match serde_json::to_vec(&Failure { code, message }) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
+    }
 }
 fn unprocessable(code: u16, message: String) -> Response {
     failure(StatusCode::UNPROCESSABLE_ENTITY, code, message)

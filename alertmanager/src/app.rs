@@ -53,6 +53,9 @@ pub(crate) struct Loaded {
 /// How long an accepted alert may be unknown to the disk.
 const ALERTS_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a stop waits for deliveries in flight.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
 const DELIVERIES_PER_INTEGRATION: usize = 64;
 
 /// The Alertmanager of a process. All methods may be called from anywhere; the lock is never held while waiting.
@@ -259,6 +262,8 @@ impl Alertmanager {
                 Some(_) = deliveries.join_next() => {}
             }
         }
+        // What is nearly through gets the chance to be remembered; retries go on after the next start.
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, async { while deliveries.join_next().await.is_some() {} }).await;
         deliveries.shutdown().await;
         let am = self.clone();
         let _ = tokio::task::spawn_blocking(move || am.maintain()).await;

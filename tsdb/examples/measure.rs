@@ -105,7 +105,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             *(if round == 0 { &mut first } else { &mut later }) += cpu_seconds() - cpu;
         }
         let samples = (series * (rounds - 1)) as f64;
-        println!("{compression:?}: new series {:.2} us, append+commit {:.0} ns/sample (of it ~5 ns the generator)", first * 1e6 / series as f64, later * 1e9 / samples);
+        println!(
+            "{compression:?}: new series {:.2} us, append+commit {:.0} ns/sample (of it ~5 ns the generator)",
+            first * 1e6 / series as f64,
+            later * 1e9 / samples
+        );
         println!("  memory {} bytes/series", (rss_bytes() - before) / series as u64 - 16);
         let wal: u64 = std::fs::read_dir(dir.join("wal"))?.flatten().map(|e| e.metadata().map_or(0, |m| m.len())).sum();
         println!("  log {:.2} bytes/sample all in", wal as f64 / (series * rounds) as f64);
@@ -125,12 +129,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
             }
             let e = started.elapsed();
-            println!("  select {what}: {n} series, {samples} samples in {e:?} ({:.0} ns/series)", e.as_nanos() as f64 / n as f64);
+            println!(
+                "  select {what}: {n} series, {samples} samples in {e:?} ({:.0} ns/series)",
+                e.as_nanos() as f64 / n as f64
+            );
         }
         drop(db);
         let (started, cpu) = (Instant::now(), cpu_seconds());
         let db = open(&dir, compression)?;
-        println!("  replay {:.2} s, {:.2} CPU-s, {:.0} ns/sample", started.elapsed().as_secs_f64(), cpu_seconds() - cpu, (cpu_seconds() - cpu) * 1e9 / (series * rounds) as f64);
+        println!(
+            "  replay {:.2} s, {:.2} CPU-s, {:.0} ns/sample",
+            started.elapsed().as_secs_f64(),
+            cpu_seconds() - cpu,
+            (cpu_seconds() - cpu) * 1e9 / (series * rounds) as f64
+        );
         drop(db);
         std::fs::remove_dir_all(&dir)?;
     }

@@ -1,43 +1,83 @@
 //! The store: one data directory, locked, its head, its log and its threads.
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ferula_fs::{Fs, Lock};
 use ferula_instrument::Registry;
 use ferula_model::Clock;
-use ferula_storage::{Appendable, Appender, Querier, Queryable, StorageError};
+use ferula_storage::merge::MergeQuerier;
+use ferula_storage::{Annotations, Appendable, Appender, Querier, Queryable, StorageError};
 
+use crate::block::Block;
+use crate::block::meta::FROM_OUT_OF_ORDER;
 use crate::error::Error;
 use crate::format::names;
 use crate::head::Head;
 use crate::head::append::HeadAppender;
+use crate::head::head_chunks::HeadChunks;
+use crate::maintenance::load_blocks;
 use crate::options::Options;
+use crate::query::block_querier::{BlockQuerier, WarningQuerier};
 use crate::query::head_querier::HeadQuerier;
 use crate::replay;
 use crate::status::{HeadStats, TsdbStatus};
-use crate::wal::Wal;
+use crate::wal::{Wal, repair};
 
 /// What scrapes write is synced this much later at most.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
+const COMPACT_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Db {
-    dir: PathBuf,
-    head: Arc<Head>,
-    wal: Arc<Wal>,
-    stop: Arc<Stop>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) head: Arc<Head>,
+    pub(crate) wal: Arc<Wal>,
+    /// In order of time.
+    pub(crate) blocks: RwLock<Arc<[Arc<Block>]>>,
+    pub(crate) block_generation: AtomicU64,
+    bad_blocks: Vec<BadBlock>,
+    /// Held while blocks are made or removed.
+    pub(crate) compacting: Mutex<()>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) stop: Arc<Stop>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
     closed: AtomicBool,
 }
 
+/// A block that could not be opened: queries of its range (of any range, if that is unknown) carry a warning.
+#[derive(Clone, Debug)]
+pub struct BadBlock {
+    pub dir: PathBuf,
+    pub error: Error,
+    /// Half open.
+    pub range: Option<(i64, i64)>,
+}
+
+/// Counted by maintenance, read by the metrics.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub compactions: AtomicU64,
+    pub compactions_triggered: AtomicU64,
+    pub compactions_failed: AtomicU64,
+    pub checkpoints: AtomicU64,
+    pub checkpoints_failed: AtomicU64,
+    pub wal_truncations: AtomicU64,
+    pub wal_corruptions: AtomicU64,
+    pub time_retentions: AtomicU64,
+    pub size_retentions: AtomicU64,
+}
+
 /// Tells the threads to end.
 #[derive(Debug, Default)]
-struct Stop {
+pub(crate) struct Stop {
     stopped: Mutex<bool>,
     signal: Condvar,
 }
@@ -48,7 +88,7 @@ impl Stop {
         self.signal.notify_all();
     }
     /// Waits; `false` once stopped.
-    fn wait(&self, at_most: Duration) -> bool {
+    pub(crate) fn wait(&self, at_most: Duration) -> bool {
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         let (stopped, _) =
             self.signal.wait_timeout_while(stopped, at_most, |s| !*s).unwrap_or_else(PoisonError::into_inner);
@@ -76,37 +116,76 @@ impl Db {
         let wal_dir = dir.join(names::WAL);
         fs.create_dir_all(&wal_dir).map_err(unwritable)?;
         fs.sync_dir(ferula_fs::parent(dir)).map_err(Error::io("syncing", ferula_fs::parent(dir)))?;
+        let (blocks, bad_blocks) = load_blocks(&*fs, dir)?;
+        if let Some(bad) = bad_blocks.first()
+            && options.strict_recovery
+        {
+            return Err(bad.error.clone());
+        }
         let mut head = Head::new(&options, None);
-        let report = replay::replay(&*fs, dir, &wal_dir, &head, &options, &*clock)?;
+        let in_order = blocks.iter().filter(|b| !b.meta.compaction.hints.iter().any(|h| h == FROM_OUT_OF_ORDER));
+        if let Some(end) = in_order.map(|b| b.meta.max_time_ms).max() {
+            head.set_min_valid_time(end);
+        }
+        let (chunks, found) = HeadChunks::open(Arc::clone(&fs), &dir.join(names::CHUNKS_HEAD), |path, why| {
+            tracing::warn!(file = %path.display(), why, "head chunks are moved aside and rebuilt from the log");
+            let kept = repair::quarantine(&*fs, dir, path, clock.now_ms())?;
+            fs.remove_file(path).map_err(Error::io("removing", &kept))
+        })?;
+        head.chunks = Some(chunks);
+        let report = replay::replay(&*fs, dir, &wal_dir, &head, found, &options, &*clock)?;
         tracing::info!(?report, series = head.series_count(), "the write-ahead log has been replayed");
         let wal = Arc::new(Wal::open(Arc::clone(&fs), &wal_dir, options.wal_segment_size_bytes)?);
         head.wal = Some(Arc::clone(&wal));
         let head = Arc::new(head);
-        crate::metrics::register(registry, &head, &wal);
+        let counts = Arc::<Counts>::default();
+        counts.wal_corruptions.store(report.damaged.len() as u64, Ordering::Relaxed);
+        let background = options.background;
         let db = Arc::new(Db {
             dir: dir.to_owned(),
+            options,
+            fs,
+            clock,
             head,
             wal,
+            blocks: RwLock::new(blocks.into()),
+            block_generation: AtomicU64::new(0),
+            bad_blocks,
+            compacting: Mutex::default(),
+            counts,
             stop: Arc::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             closed: AtomicBool::new(false),
         });
-        if options.background {
+        crate::metrics::register(registry, &db);
+        if background {
             db.start_threads()?;
         }
         Ok(db)
     }
 
-    fn start_threads(&self) -> Result<(), Error> {
+    fn start_threads(self: &Arc<Self>) -> Result<(), Error> {
         let (stop, wal) = (Arc::clone(&self.stop), Arc::clone(&self.wal));
-        let sync = move || {
+        self.spawn("tsdb-wal-sync", move || {
             while stop.wait(SYNC_EVERY) {
                 // A failure is logged where it happens and stops all writing.
                 let _ = wal.sync();
             }
-        };
-        let thread = std::thread::Builder::new().name("tsdb-wal-sync".to_owned()).spawn(sync);
+        })?;
+        let (stop, db): (_, Weak<Db>) = (Arc::clone(&self.stop), Arc::downgrade(self));
+        self.spawn("tsdb-compact", move || {
+            while stop.wait(COMPACT_EVERY) {
+                let Some(db) = db.upgrade() else { return };
+                if let Err(error) = db.compact() {
+                    tracing::error!(%error, "compaction failed; it will be tried again");
+                }
+            }
+        })
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         let thread = thread.map_err(|e| Error::Invalid(format!("starting a thread: {e}")))?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
@@ -119,9 +198,13 @@ impl Db {
         }
         self.stop.stop();
         for t in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
-            if t.join().is_err() {
+            // The last reference may be dropped by one of them.
+            if t.thread().id() != std::thread::current().id() && t.join().is_err() {
                 tracing::error!("a thread of the store has panicked");
             }
+        }
+        if let Some(chunks) = &self.head.chunks {
+            chunks.close();
         }
         let result = self.wal.sync();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -144,9 +227,18 @@ impl Db {
     pub fn status(&self, limit: usize) -> TsdbStatus {
         TsdbStatus::of(&self.head, limit)
     }
+    /// The open blocks, in order of time.
+    pub fn blocks(&self) -> Arc<[Arc<Block>]> {
+        Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub fn bad_blocks(&self) -> &[BadBlock] {
+        &self.bad_blocks
+    }
     /// Time of the oldest sample, or `None` while there is none.
     pub fn min_time(&self) -> Option<i64> {
-        self.head.is_initialised().then(|| self.head.min_time())
+        let blocks = self.blocks().iter().map(|b| b.meta.min_time_ms).min();
+        let head = self.head.is_initialised().then(|| self.head.min_time());
+        blocks.into_iter().chain(head).min()
     }
 }
 
@@ -164,9 +256,27 @@ impl Appendable for Db {
 
 impl Queryable for Db {
     fn querier(&self, mint_ms: i64, maxt_ms: i64) -> Result<Box<dyn Querier>, StorageError> {
-        Ok(Box::new(HeadQuerier::new(Arc::clone(&self.head), mint_ms, maxt_ms)))
+        // The head first: what is cut into a block meanwhile is then found in either.
+        let head = HeadQuerier::new(Arc::clone(&self.head), mint_ms, maxt_ms);
+        let mut queriers: Vec<Box<dyn Querier>> = vec![Box::new(head)];
+        for block in self.blocks().iter().filter(|b| b.overlaps(mint_ms, maxt_ms)) {
+            queriers.push(Box::new(BlockQuerier::new(Arc::clone(block), mint_ms, maxt_ms)));
+        }
+        let mut notes = Annotations::default();
+        for bad in &self.bad_blocks {
+            if bad.range.is_none_or(|(from, to)| from <= maxt_ms && mint_ms < to) {
+                notes.warn(format!("block {} is not served: {}", bad.dir.display(), bad.error));
+            }
+        }
+        if !notes.is_empty() {
+            queriers.push(Box::new(WarningQuerier(notes)));
+        }
+        Ok(match queriers.len() {
+            1 => queriers.remove(0),
+            _ => Box::new(MergeQuerier::new(queriers)),
+        })
     }
     fn generation(&self) -> u64 {
-        self.head.generation()
+        self.head.generation() + self.block_generation.load(Ordering::Acquire)
     }
 }

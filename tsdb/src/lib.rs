@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
+pub mod block;
 pub mod chunk;
+pub mod compact;
 mod db;
 pub mod encoding;
 mod error;
 pub mod format;
 pub mod head;
+pub mod index;
+mod maintenance;
 mod metrics;
 mod options;
 pub mod query;
@@ -13,7 +17,8 @@ pub mod replay;
 pub mod status;
 pub mod wal;
 
-pub use db::Db;
+pub use block::Block;
+pub use db::{BadBlock, Db};
 pub use error::Error;
 pub use options::{BLOCK_RANGE_MS, Options};
 pub use status::{HeadStats, TsdbStatus};

@@ -4,13 +4,14 @@ use std::sync::{Arc, Weak};
 
 use ferula_instrument::{Family, Metric, Registry};
 
+use crate::db::{Counts as DbCounts, Db};
 use crate::head::{Counts, Head};
-use crate::wal::Wal;
 use crate::wal::writer::Stats;
 
 /// Registers functions that hold the store weakly: a registry may outlive it.
-pub fn register(registry: &Registry, head: &Arc<Head>, wal: &Arc<Wal>) {
-    let head = Arc::downgrade(head);
+pub fn register(registry: &Registry, db: &Arc<Db>) {
+    of_blocks(registry, db);
+    let (head, wal) = (Arc::downgrade(&db.head), Arc::downgrade(&db.wal));
     let gauge = |name: &str, help: &str, f: fn(&Head) -> f64| {
         let head = Weak::clone(&head);
         registry.gauge_fn(&format!("prometheus_tsdb_{name}"), help, move || head.upgrade().map_or(0.0, |h| f(&h)));
@@ -36,6 +37,9 @@ pub fn register(registry: &Registry, head: &Arc<Head>, wal: &Arc<Wal>) {
     });
     gauge("exemplar_max_exemplars", "Total number of exemplars the exemplar storage can store, resizeable.", |h| {
         h.exemplars().capacity() as f64
+    });
+    gauge("head_chunks_storage_size_bytes", "Size of the chunks_head directory.", |h| {
+        h.chunks.as_ref().map_or(0.0, |c| c.size_bytes() as f64)
     });
     gauge("symbol_table_size_bytes", "Size of symbol table in memory for loaded blocks", |_| 0.0);
 
@@ -82,7 +86,6 @@ pub fn register(registry: &Registry, head: &Arc<Head>, wal: &Arc<Wal>) {
         |c| vec![("float", &c.too_old)],
     );
 
-    let wal = Arc::downgrade(wal);
     let of_wal = |name: &str, help: &str, f: fn(&Stats) -> &AtomicU64| {
         let wal = Weak::clone(&wal);
         registry.counter_fn(&format!("prometheus_tsdb_{name}"), help, move || {
@@ -98,6 +101,72 @@ pub fn register(registry: &Registry, head: &Arc<Head>, wal: &Arc<Wal>) {
         "prometheus_tsdb_wal_segment_current",
         "Write log segment index that TSDB is currently writing to.",
         move || segment.upgrade().map_or(0.0, |w| w.position().segment as f64),
+    );
+}
+
+fn of_blocks(registry: &Registry, db: &Arc<Db>) {
+    let db = Arc::downgrade(db);
+    let gauge = |name: &str, help: &str, f: fn(&Db) -> f64| {
+        let db = Weak::clone(&db);
+        registry.gauge_fn(&format!("prometheus_tsdb_{name}"), help, move || db.upgrade().map_or(0.0, |d| f(&d)));
+    };
+    gauge("blocks_loaded", "Number of currently loaded data blocks", |d| d.blocks().len() as f64);
+    gauge(
+        "storage_blocks_bytes",
+        "The number of bytes that are currently used for local storage by all blocks.",
+        |d| d.blocks().iter().map(|b| b.size_bytes).sum::<u64>() as f64,
+    );
+    gauge(
+        "retention_limit_bytes",
+        "Max number of bytes to be retained in the tsdb blocks, configured 0 means disabled",
+        |d| d.options.retention_size_bytes as f64,
+    );
+    gauge("retention_limit_seconds", "How long to retain samples in storage.", |d| {
+        (d.options.retention_ms / 1000) as f64
+    });
+    gauge(
+        "lowest_timestamp",
+        "Lowest timestamp value stored in the database. The unit is decided by the library consumer.",
+        |d| d.min_time().unwrap_or(0) as f64,
+    );
+    gauge("lowest_timestamp_seconds", "Lowest timestamp value stored in the database.", |d| {
+        (d.min_time().unwrap_or(0) / 1000) as f64
+    });
+    gauge(
+        "clean_start",
+        "-1: lockfile is disabled. 0: a lockfile from a previous execution was replaced. 1: lockfile creation was clean",
+        |_| 1.0,
+    );
+    let counter = |name: &str, help: &str, f: fn(&DbCounts) -> &AtomicU64| {
+        let db = Weak::clone(&db);
+        registry.counter_fn(&format!("prometheus_tsdb_{name}"), help, move || {
+            db.upgrade().map_or(0.0, |d| f(&d.counts).load(Ordering::Relaxed) as f64)
+        });
+    };
+    counter("compactions_total", "Total number of compactions that were executed for the partition.", |c| {
+        &c.compactions
+    });
+    counter("compactions_triggered_total", "Total number of triggered compactions for the partition.", |c| {
+        &c.compactions_triggered
+    });
+    counter("compactions_failed_total", "Total number of compactions that failed for the partition.", |c| {
+        &c.compactions_failed
+    });
+    counter("checkpoint_creations_total", "Total number of checkpoint creations attempted.", |c| &c.checkpoints);
+    counter("checkpoint_creations_failed_total", "Total number of checkpoint creations that failed.", |c| {
+        &c.checkpoints_failed
+    });
+    counter("wal_truncations_total", "Total number of write log truncations attempted.", |c| &c.wal_truncations);
+    counter("wal_corruptions_total", "Total number of WAL corruptions.", |c| &c.wal_corruptions);
+    counter(
+        "time_retentions_total",
+        "The number of times that blocks were deleted because the maximum time limit was exceeded.",
+        |c| &c.time_retentions,
+    );
+    counter(
+        "size_retentions_total",
+        "The number of times that blocks were deleted because the maximum number of bytes was exceeded.",
+        |c| &c.size_retentions,
     );
 }
 

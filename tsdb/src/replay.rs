@@ -8,6 +8,7 @@ use ferula_model::Clock;
 use crate::error::Error;
 use crate::format::names;
 use crate::head::Head;
+use crate::head::head_chunks::Loaded;
 use crate::head::replay::{Replay, ReplayStats};
 use crate::options::Options;
 use crate::wal::reader::SegmentReader;
@@ -34,12 +35,13 @@ pub fn replay(
     root: &Path,
     wal: &Path,
     head: &Head,
+    chunks: Loaded,
     options: &Options,
     clock: &dyn Clock,
 ) -> Result<Report, Error> {
     move_foreign_state_aside(fs, root, wal, clock.now_ms())?;
     let mut report = Report::default();
-    let mut replay = Replay::new(head);
+    let mut replay = Replay::new(head, chunks);
     let mut first = 0;
     if let Some((last, dir)) = segment::checkpoints(fs, wal)?.pop() {
         first = last + 1;

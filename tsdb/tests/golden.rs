@@ -133,6 +133,9 @@ fn check(name: &str, except: &[&str]) {
             w[3].as_i64().unwrap(),
             w[4].as_str().unwrap().to_owned(),
         );
+        // lib/model's bounds of schema 3 differ from upstream's table in the last bit: there, only count and range.
+        let fine = labels.contains("fz_nh\"") || labels.contains("fz_mixed");
+        let g = if fine && !labels.contains("\"a\": \"x\"") { (g.0, g.1, g.2, g.3, w.4.clone()) } else { g };
         if g != w {
             wrong.push(format!("{labels}: got {g:?} want {w:?}"));
         }
@@ -155,7 +158,15 @@ fn unpack(archive: &Path, to: &Path) {
 
 #[test]
 fn a_live_log() {
-    // fz_mixed's histograms came out of order. The bucket bounds of lib/model differ from upstream's table in the last
-    // bit at schema 3.
-    check("wal", &["fz_mixed", "\"fz_nh\", \"a\": \"y\"", "\"fz_nh\", \"a\": \"z\""]);
+    check("wal", &["fz_mixed"]); // its histograms came out of order
+}
+
+#[test]
+fn blocks_a_log_and_head_chunks() {
+    check("blocks", &[]);
+}
+
+#[test]
+fn a_snapshot() {
+    check("snapshot", &[]);
 }

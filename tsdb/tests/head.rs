@@ -380,3 +380,65 @@ fn one_process_for_one_directory() {
     let unwritable = try_open(Arc::new(Disk), &file.join("x"), options()).unwrap_err();
     assert!(unwritable.to_string().contains("cannot be written"), "{unwritable}");
 }
+
+#[test]
+fn full_chunks_live_in_files_and_a_damaged_file_is_rebuilt() {
+    let fs = Arc::new(Faulty::default());
+    let db = open(fs.clone(), Path::new(DIR), options());
+    let series: Vec<_> = (0..40).map(|i| labels(&format!("__name__=x,i={i}"))).collect();
+    let mut rng = fastrand::Rng::with_seed(1);
+    for t in 1..1500i64 {
+        let mut app = db.appender();
+        for l in &series {
+            append(&mut *app, l, t * 1000, rng.f64()).unwrap();
+        }
+        app.commit(Durability::Written).unwrap();
+    }
+    let want = read_all(&*db);
+    let killed = fs.kill_image();
+    let path = Path::new("/data/chunks_head/000001");
+    let size = killed.metadata(path).unwrap().len as usize;
+    assert!(size > 300_000, "{size}");
+    let again = open(Arc::new(killed), Path::new(DIR), options());
+    assert!(read_all(&*again) == want);
+    for step in 0..40usize {
+        let image = Arc::new(fs.kill_image());
+        let f = image.open(path, ferula_fs::Open::Write).unwrap();
+        let at = 5 + step * (size - 10) / 40;
+        match step % 3 {
+            0 => f.truncate(at as u64).unwrap(),
+            1 => f.write_at(at as u64, &[rng.u8(..); 3]).unwrap(),
+            _ => f.write_at(at as u64, &[0; 600]).unwrap(),
+        }
+        let again = open(image.clone(), Path::new(DIR), options());
+        assert!(read_all(&*again) == want, "damage at {at}");
+        put(&again, &series[0], 1_500_000, 1.0).unwrap();
+        drop(again);
+        assert_eq!(read_all(&*open(image, Path::new(DIR), options()))[&series[0]].len(), want[&series[0]].len() + 1);
+    }
+}
+
+#[test]
+fn head_chunks_that_cannot_be_written_stay_in_memory() {
+    let fs = Arc::new(Faulty::default());
+    let db = open(fs.clone(), Path::new(DIR), options());
+    let series: Vec<_> = (0..30).map(|i| labels(&format!("__name__=x,i={i}"))).collect();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut refused = 0;
+    for t in 1..3000i64 {
+        if t % 5 == 0 {
+            // Either the log's or the chunk file's next write fails.
+            fs.fail_at(fs.operations() + rng.u64(..3), std::io::ErrorKind::Other);
+        }
+        let mut app = db.appender();
+        for l in &series {
+            append(&mut *app, l, t * 1000, rng.f64()).unwrap();
+        }
+        refused += u64::from(app.commit(Durability::Written).is_err());
+    }
+    assert!(refused > 0);
+    fs.fail_at(u64::MAX, std::io::ErrorKind::Other);
+    let want = read_all(&*db);
+    let again = open(Arc::new(fs.kill_image()), Path::new(DIR), options());
+    assert!(read_all(&*again) == want, "chunks that are not in the files come back from the log");
+}

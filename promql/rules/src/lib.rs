@@ -11,9 +11,11 @@ mod query;
 mod recording;
 mod restore;
 mod schedule;
+mod shared;
 mod signal;
 mod snapshot;
 mod text;
+pub mod unit_test;
 
 pub use alert::{Alert, AlertState, NoNotify, Notify, RESOLVED_RETENTION_MS};
 pub use file::{FileError, GroupConfig, RuleConfig, RuleConfigKind};

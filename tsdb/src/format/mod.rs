@@ -7,10 +7,14 @@
 //!   wal/checkpoint.00000003 what segments up to 3 held and is still needed
 //!   wbl/00000000 ...        the same for out-of-order samples
 //!   chunks_head/000001 ...  full chunks of the head                     (head_chunks.rs)
-//!   <ULID>/                 one block: meta.json index chunks/000001 tombstones
+//!   <ULID>/                 one block: meta.json, index (index.rs), chunks/000001 (chunks.rs), tombstones (tombstones.rs)
 //!   quarantine/             ours: what repair moved aside
 //! ```
 //! Sources: Prometheus 3.5 tsdb/docs/format/*.md, and directories it wrote.
+pub mod chunks;
+pub mod head_chunks;
+pub mod index;
 pub mod names;
 pub mod record;
+pub mod tombstones;
 pub mod wal;

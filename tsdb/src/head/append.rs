@@ -65,6 +65,9 @@ impl<'a> HeadAppender<'a> {
 
     fn from(&mut self, t_ms: i64) -> i64 {
         let head = self.head;
+        if t_ms < head.min_valid_time() {
+            return head.min_valid_time(); // must not decide the range of an empty head
+        }
         *self.appendable_from.get_or_insert_with(|| {
             head.initialise(t_ms);
             head.appendable_from()

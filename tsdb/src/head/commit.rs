@@ -28,7 +28,7 @@ impl Head {
         for series in batch.series() {
             series.logged.store(true, Ordering::Release);
         }
-        self.widen(batch.mint_ms, batch.maxt_ms);
+        self.widen(batch.mint_ms.max(self.min_valid_time()), batch.maxt_ms);
         self.apply(batch, &mut stats);
         add(&self.counts.floats_appended, stats.floats);
         add(&self.counts.histograms_appended, stats.histograms);
@@ -79,13 +79,24 @@ impl Head {
     fn apply(&self, batch: Batch, stats: &mut CommitStats) {
         let commit = self.isolation.begin();
         let mark = (commit.id, self.isolation.low_watermark());
-        let mut store = |chunk| self.store_chunk(chunk);
+        // Compaction may have begun since the samples were checked: what it cuts off is refused from here on.
+        let valid_from = self.min_valid_time();
         for (series, t_ms, value) in batch.floats {
+            if t_ms < valid_from {
+                self.count_refused(Err(AppendError::OutOfBounds), stats);
+                continue;
+            }
+            let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
             let result = series.state().append_float(t_ms, value.to_bits(), mark, self.rules, &mut store);
             stats.floats += u64::from(result == Ok(true));
             self.count_refused(result, stats);
         }
         for (series, t_ms, native) in batch.histograms {
+            if t_ms < valid_from {
+                self.count_refused(Err(AppendError::OutOfBounds), stats);
+                continue;
+            }
+            let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
             let result = series.state().append_histogram(t_ms, native, mark, self.rules, &mut store);
             stats.histograms += u64::from(result == Ok(true));
             self.count_refused(result, stats);

@@ -28,9 +28,9 @@ impl Head {
         }
         self.remove(empty);
         self.set_min_valid_time(mint_ms);
-        // What remains may begin before `mint_ms`: the chunk that spans it stays whole.
-        if oldest != i64::MAX || self.is_initialised() {
-            self.min_time.store(mint_ms.max(oldest.min(mint_ms)), Ordering::Release);
+        // A gap is skipped at once; a chunk that reaches over the border stays whole, but its older part is in a block.
+        if self.is_initialised() {
+            self.min_time.store(if oldest == i64::MAX { mint_ms } else { oldest.max(mint_ms) }, Ordering::Release);
         }
         self.tombstones.write().unwrap_or_else(PoisonError::into_inner).retain(|_, intervals| {
             intervals.retain(|(_, maxt)| *maxt >= mint_ms);

@@ -16,6 +16,9 @@ struct State {
     running: Vec<u64>,
     /// How many readers see everything up to the key.
     readers: BTreeMap<u64, usize>,
+    /// Number of the newest reader, and the earliest time each living one may ask for.
+    last_reader: u64,
+    wanted: BTreeMap<u64, i64>,
 }
 
 impl State {
@@ -43,17 +46,35 @@ impl Isolation {
         s.running.push(id);
         Commit { isolation: self, id }
     }
-    pub fn reader(self: &Arc<Self>) -> Reader {
+    /// A reader of samples from `mint_ms` on.
+    pub fn reader(self: &Arc<Self>, mint_ms: i64) -> Reader {
         let mut s = self.state();
+        s.last_reader += 1;
+        let number = s.last_reader;
+        s.wanted.insert(number, mint_ms);
         let low = s.finished_upto();
         *s.readers.entry(low).or_insert(0) += 1;
         self.update_low(&s);
-        Reader { isolation: Arc::clone(self), max: s.last, running: s.running.clone(), low }
+        Reader { isolation: Arc::clone(self), max: s.last, running: s.running.clone(), low, number }
     }
-    /// Readers alive, for the metrics and for truncation.
-    pub fn readers(&self) -> usize {
-        self.state().readers.values().sum()
+    /// A mark for [`Isolation::has_passed`]: commits begun and readers made so far.
+    pub fn now(&self) -> Moment {
+        let s = self.state();
+        Moment { commit: s.last, reader: s.last_reader }
     }
+    /// Whether all commits begun before `moment` are finished, and all readers made before it that may ask for samples
+    /// before `mint_ms` are gone.
+    pub fn has_passed(&self, moment: Moment, mint_ms: i64) -> bool {
+        let s = self.state();
+        s.finished_upto() >= moment.commit && !s.wanted.range(..=moment.reader).any(|(_, from)| *from < mint_ms)
+    }
+}
+
+/// A point in the order of commits and readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    commit: u64,
+    reader: u64,
 }
 
 /// A commit being applied.
@@ -78,6 +99,7 @@ pub struct Reader {
     max: u64,
     running: Vec<u64>,
     low: u64,
+    number: u64,
 }
 
 impl Reader {
@@ -90,6 +112,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut s = self.isolation.state();
+        s.wanted.remove(&self.number);
         if let Some(n) = s.readers.get_mut(&self.low) {
             *n -= 1;
             if *n == 0 {
@@ -148,20 +171,23 @@ mod tests {
     fn readers_see_whole_commits_only() {
         let iso = Arc::new(Isolation::default());
         let mut trail = Trail::default();
-        let early = iso.reader();
+        let early = iso.reader(0);
         let a = iso.begin();
         trail.note(a.id, iso.low_watermark());
         trail.note(a.id, iso.low_watermark());
-        let during = iso.reader();
+        let during = iso.reader(0);
         assert_eq!((trail.hidden(&early), trail.hidden(&during)), (2, 2));
         drop(a);
-        let after = iso.reader();
+        let after = iso.reader(0);
         assert_eq!((trail.hidden(&during), trail.hidden(&after)), (2, 0));
         let b = iso.begin();
         trail.note(b.id, iso.low_watermark());
         drop(b);
-        assert_eq!((trail.hidden(&early), trail.hidden(&after), trail.hidden(&iso.reader())), (3, 1, 0));
+        assert_eq!((trail.hidden(&early), trail.hidden(&after), trail.hidden(&iso.reader(0))), (3, 1, 0));
+        let moment = iso.now();
+        assert!(iso.has_passed(moment, 0) && !iso.has_passed(moment, 1), "readers from 0 on are in the way of 1");
         drop((early, during, after));
+        assert!(iso.has_passed(moment, 1));
         let c = iso.begin();
         trail.note(c.id, iso.low_watermark());
         assert!(trail.older.is_none(), "nobody needs the old numbers");

@@ -6,6 +6,7 @@ pub mod append;
 pub mod commit;
 pub mod exemplars;
 pub mod gc;
+pub mod head_chunks;
 pub mod index;
 pub mod isolation;
 pub mod postings;
@@ -24,6 +25,7 @@ use hashbrown::HashMap;
 use crate::options::Options;
 use crate::wal::{Compression, Wal};
 use exemplars::Exemplars;
+use head_chunks::HeadChunks;
 use index::SeriesIndex;
 use isolation::Isolation;
 use postings::Postings;
@@ -41,7 +43,10 @@ pub struct Head {
     pub(crate) isolation: Arc<Isolation>,
     pub(crate) exemplars: Mutex<Exemplars>,
     pub(crate) tombstones: RwLock<HashMap<u64, Intervals>>,
+    /// References of the log that stand for a series of another reference.
+    pub(crate) aliases: RwLock<HashMap<u64, u64>>,
     pub(crate) wal: Option<Arc<Wal>>,
+    pub(crate) chunks: Option<HeadChunks>,
     compression: Compression,
     pub(crate) rules: CutRules,
     max_series: u64,
@@ -88,7 +93,9 @@ impl Head {
             isolation: Arc::default(),
             exemplars: Mutex::new(Exemplars::new(options.max_exemplars)),
             tombstones: RwLock::default(),
+            aliases: RwLock::default(),
             wal,
+            chunks: None,
             compression: options.wal_compression,
             rules: CutRules {
                 chunk_range_ms: options.block_range_ms.max(1),
@@ -124,6 +131,9 @@ impl Head {
     pub(crate) fn appendable_from(&self) -> i64 {
         let window = self.max_time().saturating_sub(self.rules.chunk_range_ms / 2);
         window.max(self.min_valid_time.load(Ordering::Acquire))
+    }
+    pub(crate) fn min_valid_time(&self) -> i64 {
+        self.min_valid_time.load(Ordering::Acquire)
     }
     pub(crate) fn set_min_valid_time(&self, t_ms: i64) {
         self.min_valid_time.fetch_max(t_ms, Ordering::AcqRel);
@@ -195,9 +205,26 @@ impl Head {
         Ok((series, is_new))
     }
 
+    /// Whether the series of this reference, which may be an alias, is still here.
+    pub(crate) fn knows(&self, series_ref: u64) -> bool {
+        let alias = self.aliases.read().unwrap_or_else(PoisonError::into_inner).get(&series_ref).copied();
+        self.series.by_ref(alias.unwrap_or(series_ref)).is_some()
+    }
+
+    /// Reads a chunk from a head-chunk file.
+    pub(crate) fn file_chunk(&self, at: u64) -> Result<ferula_fs::Mapping, crate::Error> {
+        match &self.chunks {
+            Some(c) => c.chunk(at).map(|(_, data)| data),
+            None => Err(crate::Error::Invalid("there are no head chunk files".to_owned())),
+        }
+    }
+
     /// Takes a full chunk out of a series' hands and says where it lies from now on.
-    pub(crate) fn store_chunk(&self, chunk: FullChunk) -> FullChunk {
+    pub(crate) fn store_chunk(&self, series_ref: u64, chunk: FullChunk) -> FullChunk {
         add(&self.counts.chunks_created, 1);
-        chunk
+        match &self.chunks {
+            Some(c) => c.store(series_ref, chunk),
+            None => chunk,
+        }
     }
 }

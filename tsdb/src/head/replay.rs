@@ -1,10 +1,11 @@
 //! Rebuilding the head from records of the log.
 use hashbrown::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use ferula_model::Labels;
 
+use super::head_chunks::Loaded;
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::encoding::Malformed;
@@ -31,7 +32,7 @@ pub struct Replay<'a> {
     head: &'a Head,
     /// A series that was created anew after it had been dropped has two references in the log.
     aliases: HashMap<u64, Arc<MemSeries>>,
-    /// The page of series looked up last: samples come in the order of their references.
+    chunks: Loaded,
     pub stats: ReplayStats,
     mint_ms: i64,
     maxt_ms: i64,
@@ -40,11 +41,13 @@ pub struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    pub fn new(head: &'a Head) -> Self {
+    /// `chunks`: full chunks found in files; their samples are not taken from the log again.
+    pub fn new(head: &'a Head, chunks: Loaded) -> Self {
         let valid_from = head.min_valid_time.load(Ordering::Acquire);
         Replay {
             head,
             aliases: HashMap::new(),
+            chunks,
             stats: ReplayStats::default(),
             mint_ms: i64::MAX,
             maxt_ms: i64::MIN,
@@ -88,6 +91,15 @@ impl<'a> Replay<'a> {
             if let Ok((series, is_new)) = self.head.create(&labels, Some(series_ref)) {
                 self.stats.series += u64::from(is_new);
                 series.logged.store(true, Ordering::Release);
+                if is_new && let Some(mut found) = self.chunks.remove(&series_ref) {
+                    found.retain(|c| c.maxt_ms >= self.valid_from);
+                    if let (Some(first), Some(last)) = (found.first(), found.last()) {
+                        self.mint_ms = self.mint_ms.min(first.mint_ms.max(self.valid_from));
+                        self.maxt_ms = self.maxt_ms.max(last.maxt_ms);
+                    }
+                    add(&self.head.counts.chunks_created, found.len() as u64);
+                    series.state().adopt(found);
+                }
                 if series.series_ref != series_ref {
                     self.aliases.insert(series_ref, series);
                 }
@@ -99,7 +111,6 @@ impl<'a> Replay<'a> {
         let (head, aliases, stats) = (self.head, &self.aliases, &mut self.stats);
         let (mut mint, mut maxt) = (self.mint_ms, self.maxt_ms);
         let mut unknown_max = 0;
-        let mut store = |c| head.store_chunk(c);
         let result = record::samples::decode(bytes, |s| {
             if s.t_ms < self.valid_from {
                 return;
@@ -109,8 +120,12 @@ impl<'a> Replay<'a> {
                 unknown_max = unknown_max.max(s.series);
                 return;
             };
-            if series.state().append_float(s.t_ms, s.value.to_bits(), (0, u64::MAX), head.rules, &mut store) == Ok(true)
-            {
+            let mut store = |c| head.store_chunk(series.series_ref, c);
+            let mut state = series.state();
+            if state.is_covered(s.t_ms) {
+                return;
+            }
+            if state.append_float(s.t_ms, s.value.to_bits(), (0, u64::MAX), head.rules, &mut store) == Ok(true) {
                 stats.samples += 1;
                 mint = mint.min(s.t_ms);
                 maxt = maxt.max(s.t_ms);
@@ -123,7 +138,6 @@ impl<'a> Replay<'a> {
 
     fn histograms(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let (head, aliases, stats) = (self.head, &self.aliases, &mut self.stats);
-        let mut store = |c| head.store_chunk(c);
         let (mut mint, mut maxt) = (self.mint_ms, self.maxt_ms);
         let result = record::histograms::decode(bytes, |s| {
             if s.t_ms < self.valid_from {
@@ -134,7 +148,12 @@ impl<'a> Replay<'a> {
                 head.note_ref(s.series);
                 return;
             };
-            if series.state().append_histogram(s.t_ms, s.histogram, (0, u64::MAX), head.rules, &mut store) == Ok(true) {
+            let mut store = |c| head.store_chunk(series.series_ref, c);
+            let mut state = series.state();
+            if state.is_covered(s.t_ms) {
+                return;
+            }
+            if state.append_histogram(s.t_ms, s.histogram, (0, u64::MAX), head.rules, &mut store) == Ok(true) {
                 stats.histograms += 1;
                 mint = mint.min(s.t_ms);
                 maxt = maxt.max(s.t_ms);
@@ -165,12 +184,13 @@ impl<'a> Replay<'a> {
 
     /// Sets the head's range. To be called after the last record.
     pub fn finish(self) -> ReplayStats {
+        let aliases = self.aliases.iter().map(|(alias, s)| (*alias, s.series_ref));
+        self.head.aliases.write().unwrap_or_else(PoisonError::into_inner).extend(aliases);
         self.head.widen(self.mint_ms, self.maxt_ms);
         let h = &self.head.counts;
         for c in [&h.floats_appended, &h.histograms_appended, &h.series_created] {
             c.store(0, Ordering::Relaxed); // replayed ones were counted when they first came
         }
-        add(&h.series_created, 0);
         self.stats
     }
 }

@@ -5,11 +5,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ferula_fs::Mapping;
 use ferula_model::{FloatHistogram, Histogram, LabelView, Labels};
 use ferula_storage::AppendError;
 
 use super::isolation::{Reader, Trail};
 use super::symbols::Symbols;
+use crate::Error;
 use crate::chunk::histogram::Fit;
 use crate::chunk::histogram_layout::ResetHeader;
 use crate::chunk::{Encoding, float_histogram, histogram, sample_count, xor};
@@ -37,6 +39,23 @@ pub enum ChunkData {
     Memory(Arc<[u8]>),
     /// In a head-chunk file: number in the upper, offset in the lower half.
     File(u64),
+}
+
+/// Bytes of a chunk a reader holds: they stay whatever happens to the series and the files.
+#[derive(Clone, Debug)]
+pub enum Bytes {
+    Memory(Arc<[u8]>),
+    Mapped(Mapping),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Memory(b) => b,
+            Bytes::Mapped(m) => m,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +113,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct ChunkView {
     pub encoding: Encoding,
-    pub data: ChunkData,
+    pub data: Bytes,
     /// Only so many of its samples are visible.
     pub visible: usize,
     pub mint_ms: i64,
@@ -408,7 +427,14 @@ impl State {
     }
 
     /// Chunks that overlap the inclusive range, without what the reader must not see. `None`: no reader, everything.
-    pub fn snapshot(&self, mint_ms: i64, maxt_ms: i64, reader: Option<&Reader>) -> Snapshot {
+    /// `read` fetches a chunk from its file; while this series is locked, no file it needs goes away.
+    pub fn snapshot(
+        &self,
+        mint_ms: i64,
+        maxt_ms: i64,
+        reader: Option<&Reader>,
+        read: impl Fn(u64) -> Result<Mapping, Error>,
+    ) -> Result<Snapshot, Error> {
         let mut hidden = reader.map_or(0, |r| self.trail.hidden(r));
         let mut chunks = Vec::new();
         if let Some((encoding, first, bytes)) = self.open_view() {
@@ -416,7 +442,7 @@ impl State {
             let visible = samples.saturating_sub(hidden);
             hidden = hidden.saturating_sub(samples);
             if visible > 0 && first <= maxt_ms && self.last.t_ms >= mint_ms {
-                let data = ChunkData::Memory(Arc::from(bytes));
+                let data = Bytes::Memory(Arc::from(bytes));
                 chunks.push(ChunkView { encoding, data, visible, mint_ms: first, maxt_ms: self.last.t_ms });
             }
         }
@@ -427,12 +453,16 @@ impl State {
                 break;
             }
             if visible > 0 && c.mint_ms <= maxt_ms {
-                let (data, encoding) = (c.data.clone(), c.encoding);
+                let data = match &c.data {
+                    ChunkData::Memory(b) => Bytes::Memory(Arc::clone(b)),
+                    ChunkData::File(at) => Bytes::Mapped(read(*at)?),
+                };
+                let encoding = c.encoding;
                 chunks.push(ChunkView { encoding, data, visible, mint_ms: c.mint_ms, maxt_ms: c.maxt_ms });
             }
         }
         chunks.reverse();
-        Snapshot { chunks }
+        Ok(Snapshot { chunks })
     }
 
     /// Drops full chunks that end before `mint_ms`. Returns how many.
@@ -448,12 +478,36 @@ impl State {
         dropped
     }
 
-    /// After a restart: the newest sample is in a head-chunk file, its value unknown.
-    pub fn set_last_time(&mut self, t_ms: i64) {
-        if !self.has_samples || t_ms > self.last.t_ms {
-            self.last.t_ms = t_ms;
+    /// After a restart: full chunks found in files. The newest sample's value is not known, so that a repetition of it
+    /// in the log counts as a duplicate.
+    pub fn adopt(&mut self, chunks: Vec<FullChunk>) {
+        if let (Some(last), false) = (chunks.last(), self.has_samples) {
+            self.last.t_ms = last.maxt_ms;
             self.has_samples = true;
+            self.full = chunks;
+            // Unused while no chunk is open: how far the log has been read.
+            self.next_cut_ms = i64::MIN;
         }
+    }
+
+    /// During replay: whether a sample of the log is in an adopted chunk. The log is the truth: a sample that goes on in
+    /// order but falls between two chunks shows that one is missing, and the chunks after the gap are given up.
+    pub fn is_covered(&mut self, t_ms: i64) -> bool {
+        if !self.has_samples || t_ms > self.last.t_ms || self.open_view().is_some() {
+            return false;
+        }
+        if t_ms <= self.next_cut_ms {
+            return true; // out of order in the log: refused when it came, refused again
+        }
+        self.next_cut_ms = t_ms;
+        let at = self.full.partition_point(|c| c.maxt_ms < t_ms);
+        if self.full.get(at).is_some_and(|c| c.mint_ms <= t_ms) {
+            return true;
+        }
+        self.full.truncate(at);
+        self.has_samples = !self.full.is_empty();
+        self.last.t_ms = self.full.last().map_or(i64::MIN, |c| c.maxt_ms);
+        false
     }
     pub fn chunk_count(&self) -> usize {
         self.full.len() + usize::from(self.open_view().is_some())

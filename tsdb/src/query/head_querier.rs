@@ -13,7 +13,7 @@ use super::select::select;
 use crate::chunk::decode;
 use crate::error::Error;
 use crate::head::isolation::Reader;
-use crate::head::series::{ChunkData, ChunkView, MemSeries};
+use crate::head::series::{ChunkView, MemSeries};
 use crate::head::{Head, Intervals};
 
 /// Bytes charged to the query for each selected series: its handle and iterator.
@@ -30,7 +30,7 @@ pub struct HeadQuerier {
 
 impl HeadQuerier {
     pub fn new(head: Arc<Head>, mint_ms: i64, maxt_ms: i64) -> HeadQuerier {
-        let reader = Arc::new(head.isolation.reader());
+        let reader = Arc::new(head.isolation.reader(mint_ms));
         HeadQuerier { head, reader, mint_ms, maxt_ms }
     }
     fn series(&self, ctx: &QueryContext, matchers: &[Matcher]) -> Result<(Vec<Arc<MemSeries>>, Charge), StorageError> {
@@ -42,7 +42,7 @@ impl HeadQuerier {
 }
 
 /// Cuts to the limit; upstream warns when it did.
-fn limited(values: BTreeSet<String>, limit: usize) -> (Vec<String>, Annotations) {
+pub(super) fn limited(values: BTreeSet<String>, limit: usize) -> (Vec<String>, Annotations) {
     let mut notes = Annotations::default();
     let mut values: Vec<String> = values.into_iter().collect();
     if limit > 0 && values.len() > limit {
@@ -161,7 +161,12 @@ impl SeriesSet for HeadSeriesSet {
         }
         loop {
             let series = self.series.next()?;
-            let chunks = series.state().snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader)).chunks;
+            let read = |at| self.head.file_chunk(at);
+            let snapshot = series.state().snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
+            let chunks = match snapshot {
+                Ok(s) => s.chunks,
+                Err(e) => return Some(Err(e.into())),
+            };
             if chunks.is_empty() {
                 continue; // nothing of it lies in the range
             }
@@ -205,9 +210,8 @@ impl SampleIter for ChunkIter {
         loop {
             out.clear();
             let Some(chunk) = self.chunks.next() else { return Ok(false) };
-            let ChunkData::Memory(bytes) = &chunk.data else { continue };
-            decode(chunk.encoding, bytes, chunk.visible, out)
-                .map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
+            let result = decode(chunk.encoding, &chunk.data, chunk.visible, out);
+            result.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {
                 if let Some(ctx) = &self.ctx {

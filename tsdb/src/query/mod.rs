@@ -1,3 +1,4 @@
-//! Answering queries: [`select`] turns matchers into series, [`querier`] walks head and blocks.
+//! Answering queries: [`select`] turns matchers into series; head and blocks have a querier each, merged by lib/storage.
+pub mod block_querier;
 pub mod head_querier;
 pub mod select;

@@ -2,6 +2,7 @@
 //!
 //! [`writer::Wal`] appends and syncs, [`reader`] walks segments and steps over damage, [`segment`] lists them and
 //! [`repair`] moves damaged ones aside.
+pub mod checkpoint;
 pub mod compress;
 pub mod page;
 pub mod reader;

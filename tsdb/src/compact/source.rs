@@ -1,0 +1,109 @@
+//! Series with their chunks, in label order, out of the head or a block.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ferula_model::labels::compare;
+use ferula_model::{LabelView, Labels};
+
+use crate::block::Block;
+use crate::chunk::Encoding;
+use crate::error::Error;
+use crate::head::series::{Bytes, ChunkView, MemSeries};
+use crate::head::{Head, Intervals};
+use crate::index::ChunkMeta;
+use crate::query::select::LabelIndex;
+
+/// One chunk on its way into a block.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    pub mint_ms: i64,
+    pub maxt_ms: i64,
+    pub encoding: Encoding,
+    pub data: Bytes,
+}
+
+/// One series of a source.
+#[derive(Debug)]
+pub struct SourceSeries {
+    pub labels: Labels,
+    pub pieces: Vec<Piece>,
+    pub deleted: Intervals,
+}
+
+/// Hands out series in label order; reads the chunks of one at a time.
+pub trait Source {
+    fn symbols(&self, into: &mut BTreeSet<Box<str>>);
+    fn next(&mut self) -> Result<Option<SourceSeries>, Error>;
+}
+
+/// The head's samples of a half-open range.
+pub struct HeadSource<'a> {
+    head: &'a Head,
+    series: std::vec::IntoIter<Arc<MemSeries>>,
+    mint_ms: i64,
+    end_ms: i64,
+}
+
+impl<'a> HeadSource<'a> {
+    pub fn new(head: &'a Head, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
+        let mut series = head.series.all();
+        series.sort_by(|a, b| compare(&**a, &**b));
+        HeadSource { head, series: series.into_iter(), mint_ms, end_ms }
+    }
+}
+
+impl Source for HeadSource<'_> {
+    fn symbols(&self, into: &mut BTreeSet<Box<str>>) {
+        let mut seen = hashbrown::HashSet::new();
+        for s in self.series.as_slice() {
+            for id in s.symbols().iter().flat_map(|(n, v)| [*n, *v]) {
+                if seen.insert(id) {
+                    into.insert(Box::from(self.head.symbols.get(id)));
+                }
+            }
+        }
+    }
+    fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
+        for s in self.series.by_ref() {
+            let last = self.end_ms.saturating_sub(1);
+            let chunks = s.state().snapshot(self.mint_ms, last, None, |at| self.head.file_chunk(at))?.chunks;
+            if chunks.is_empty() {
+                continue;
+            }
+            let piece =
+                |c: ChunkView| Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data: c.data };
+            let pieces = chunks.into_iter().map(piece).collect();
+            return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted: self.head.deleted(s.series_ref) }));
+        }
+        Ok(None)
+    }
+}
+
+/// A whole block.
+pub struct BlockSource<'a> {
+    block: &'a Block,
+    series: std::vec::IntoIter<u32>,
+    metas: Vec<ChunkMeta>,
+}
+
+impl<'a> BlockSource<'a> {
+    pub fn new(block: &'a Block) -> Result<BlockSource<'a>, Error> {
+        Ok(BlockSource { block, series: block.index.all()?.into_iter(), metas: Vec::new() })
+    }
+}
+
+impl Source for BlockSource<'_> {
+    fn symbols(&self, into: &mut BTreeSet<Box<str>>) {
+        into.extend(self.block.index.symbols().map(Box::from));
+    }
+    fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
+        let Some(series) = self.series.next() else { return Ok(None) };
+        let labels = self.block.index.series(series, &mut self.metas)?;
+        let mut pieces = Vec::with_capacity(self.metas.len());
+        for m in &self.metas {
+            let (encoding, data) = self.block.chunk(m.chunk_ref)?;
+            pieces.push(Piece { mint_ms: m.mint_ms, maxt_ms: m.maxt_ms, encoding, data: Bytes::Mapped(data) });
+        }
+        Ok(Some(SourceSeries { labels, pieces, deleted: self.block.deleted(series) }))
+    }
+}

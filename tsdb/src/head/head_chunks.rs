@@ -1,0 +1,275 @@
+//! Full chunks on disk instead of on the heap: written through a buffer, read through mappings.
+//!
+//! The files are a help, not a store: nothing is synced, a chunk that cannot be written stays in memory, and at a restart
+//! whatever follows damage is rebuilt from the log.
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ferula_fs::{File, Fs, Mapping, Open};
+use hashbrown::HashMap;
+
+use super::series::{ChunkData, FullChunk};
+use crate::chunk::{Encoding, sample_count};
+use crate::encoding::{Malformed, Reader, crc, put_uvarint};
+use crate::error::Error;
+use crate::format::head_chunks::{FILE_BYTES, HEADER, MAGIC, OUT_OF_ORDER, VERSION};
+use crate::format::names;
+
+const FLUSH_AT: usize = 64 * 1024;
+/// While the disk refuses, so much is kept for another try; later chunks stay with their series.
+const BUFFER_MAX: usize = 1 << 20;
+
+#[derive(Debug)]
+pub struct HeadChunks {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Closed files by number, and the newest time in each.
+    closed: HashMap<u64, (Mapping, i64)>,
+    number: u64,
+    file: Option<Arc<dyn File>>,
+    /// Of the current file: how much is written, what is not, what of it is mapped, its newest time.
+    flushed: u64,
+    buf: Vec<u8>,
+    mapped: Option<Mapping>,
+    max_time: i64,
+}
+
+/// Chunks by series, in the order they were written.
+pub type Loaded = HashMap<u64, Vec<FullChunk>>;
+
+impl HeadChunks {
+    /// Reads what is in `dir`. From the first damage on everything is moved aside by `discard` (called with the paths).
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        mut discard: impl FnMut(&Path, &'static str) -> Result<(), Error>,
+    ) -> Result<(HeadChunks, Loaded), Error> {
+        fs.create_dir_all(dir).map_err(Error::io("creating", dir))?;
+        let mut numbers: Vec<u64> =
+            fs.list(dir).map_err(Error::io("listing", dir))?.iter().filter_map(|e| names::number(&e.name)).collect();
+        numbers.sort_unstable();
+        let mut state = State { max_time: i64::MIN, ..State::default() };
+        let mut loaded = Loaded::new();
+        let mut damaged = None;
+        for n in numbers {
+            let path = dir.join(names::chunk_file(n));
+            state.number = n;
+            if let Some(why) = damaged {
+                discard(&path, why)?;
+                continue;
+            }
+            let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
+            let mut max_time = i64::MIN;
+            let result = read_file(n, &bytes, |series, chunk| {
+                max_time = max_time.max(chunk.maxt_ms);
+                let list = loaded.entry(series).or_default();
+                if list.last().is_none_or(|l| l.maxt_ms < chunk.mint_ms) {
+                    list.push(chunk);
+                }
+            });
+            if let Err(m) = result {
+                // Good chunks before the damage stay in use through the mapping.
+                damaged = Some(m.0);
+                discard(&path, m.0)?;
+            }
+            state.closed.insert(n, (bytes, max_time));
+        }
+        Ok((HeadChunks { fs, dir: dir.to_owned(), state: Mutex::new(state) }, loaded))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves a full chunk from memory to the file; gives it back as it was if that is not possible.
+    pub fn store(&self, series: u64, chunk: FullChunk) -> FullChunk {
+        let ChunkData::Memory(data) = &chunk.data else { return chunk };
+        let mut s = self.state();
+        let at = match self.append(&mut s, series, &chunk, data) {
+            Some(at) => at,
+            None => return chunk,
+        };
+        FullChunk { data: ChunkData::File(at), ..chunk }
+    }
+
+    fn append(&self, s: &mut State, series: u64, chunk: &FullChunk, data: &[u8]) -> Option<u64> {
+        if s.file.is_none() || s.flushed + (s.buf.len() + data.len()) as u64 > FILE_BYTES {
+            self.next_file(s)?;
+        }
+        if s.buf.len() >= BUFFER_MAX {
+            self.flush(s)?;
+        }
+        let start = s.buf.len();
+        let at = s.number << 32 | (s.flushed + start as u64);
+        s.buf.extend_from_slice(&series.to_be_bytes());
+        s.buf.extend_from_slice(&chunk.mint_ms.to_be_bytes());
+        s.buf.extend_from_slice(&chunk.maxt_ms.to_be_bytes());
+        s.buf.push(chunk.encoding as u8);
+        put_uvarint(&mut s.buf, data.len() as u64);
+        s.buf.extend_from_slice(data);
+        let sum = crc(s.buf.get(start..).unwrap_or(&[]));
+        s.buf.extend_from_slice(&sum.to_be_bytes());
+        s.max_time = s.max_time.max(chunk.maxt_ms);
+        if s.buf.len() >= FLUSH_AT && s.buf.len() < BUFFER_MAX {
+            let _ = self.flush(s); // the buffer keeps it for the next try
+        }
+        Some(at)
+    }
+
+    fn flush(&self, s: &mut State) -> Option<()> {
+        let file = s.file.as_ref()?;
+        if let Err(error) = file.append(&s.buf) {
+            let _ = file.truncate(s.flushed);
+            tracing::warn!(%error, "head chunks cannot be written; they stay in memory");
+            return None;
+        }
+        s.flushed += s.buf.len() as u64;
+        s.buf.clear();
+        Some(())
+    }
+
+    fn next_file(&self, s: &mut State) -> Option<()> {
+        if s.file.is_some() {
+            self.flush(s)?;
+            let mapping = s.file.as_ref()?.map().ok()?;
+            let (number, max_time) = (s.number, s.max_time);
+            s.closed.insert(number, (mapping, max_time));
+            (s.file, s.mapped, s.max_time) = (None, None, i64::MIN);
+        }
+        let path = self.dir.join(names::chunk_file(s.number + 1));
+        let file = self.fs.open(&path, Open::Truncate).ok()?;
+        s.number += 1;
+        s.file = Some(file);
+        s.flushed = 0;
+        s.buf.clear();
+        s.buf.extend_from_slice(&MAGIC.to_be_bytes());
+        s.buf.extend_from_slice(&[VERSION, 0, 0, 0]);
+        Some(())
+    }
+
+    /// Encoding and data of a stored chunk, its checksum checked.
+    pub fn chunk(&self, at: u64) -> Result<(Encoding, Mapping), Error> {
+        let (number, offset) = (at >> 32, at as u32 as usize);
+        let bytes = self.bytes(number, offset)?;
+        let (bytes, offset) = match bytes {
+            Found::File(m) => (m, offset),
+            Found::Copy(m) => (m, 0),
+        };
+        let read = || {
+            let mut r = Reader::at(&bytes, offset)?;
+            let (_, chunk) = read_chunk(&mut r)?;
+            let end = bytes.len() - r.len() - 4;
+            let start = end - chunk.1;
+            let data = bytes.slice(start..end).ok_or(Malformed("chunk is cut off"))?;
+            Ok((chunk.0.encoding, data))
+        };
+        let path = || self.dir.join(names::chunk_file(number));
+        read().map_err(|m: Malformed| Error::corrupt(&path(), offset, m.0))
+    }
+
+    fn bytes(&self, number: u64, offset: usize) -> Result<Found, Error> {
+        let mut s = self.state();
+        if let Some((mapping, _)) = s.closed.get(&number) {
+            return Ok(Found::File(mapping.clone()));
+        }
+        let path = self.dir.join(names::chunk_file(number));
+        if number != s.number {
+            return Err(Error::corrupt(&path, offset, "no such head chunk file"));
+        }
+        if let Some(buffered) = (offset as u64).checked_sub(s.flushed) {
+            return Ok(Found::Copy(Mapping::from(s.buf.get(buffered as usize..).unwrap_or(&[]).to_vec())));
+        }
+        if s.mapped.as_ref().is_none_or(|m| m.len() <= offset) {
+            let file = s.file.as_ref().ok_or_else(|| Error::corrupt(&path, offset, "no such head chunk file"))?;
+            s.mapped = Some(file.map().map_err(Error::io("mapping", &path))?);
+        }
+        s.mapped.clone().map(Found::File).ok_or_else(|| Error::corrupt(&path, offset, "no such head chunk file"))
+    }
+
+    /// Removes the oldest files as far as they hold nothing from `mint_ms` on.
+    pub fn truncate(&self, mint_ms: i64) -> Result<(), Error> {
+        let mut s = self.state();
+        let mut numbers: Vec<u64> = s.closed.keys().copied().collect();
+        numbers.sort_unstable();
+        for n in numbers {
+            if s.closed.get(&n).is_some_and(|(_, max)| *max >= mint_ms) {
+                break; // without a gap, or upstream calls the folder corrupt
+            }
+            s.closed.remove(&n);
+            let path = self.dir.join(names::chunk_file(n));
+            if self.fs.exists(&path) {
+                self.fs.remove_file(&path).map_err(Error::io("removing", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes out what is buffered, so that a restart finds it.
+    pub fn close(&self) {
+        let mut s = self.state();
+        if s.file.is_some() {
+            let _ = self.flush(&mut s);
+        }
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        let s = self.state();
+        s.closed.values().map(|(m, _)| m.len() as u64).sum::<u64>() + s.flushed + s.buf.len() as u64
+    }
+}
+
+enum Found {
+    File(Mapping),
+    /// Begins with the chunk wanted.
+    Copy(Mapping),
+}
+
+/// Series, chunk (without its place) and length of its data; leaves the reader behind the checksum. `None` encoding: out
+/// of order, or unknown.
+fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, (FullChunk, usize)), Malformed> {
+    let mut inner = *r;
+    let series = inner.u64()?;
+    let (mint_ms, maxt_ms) = (inner.i64()?, inner.i64()?);
+    let encoding = inner.u8()?;
+    let len = inner.uvarint_usize()?;
+    let data = inner.bytes(len)?;
+    let size = r.len() - inner.len();
+    if crc(r.bytes(size)?) != r.u32()? {
+        return Err(Malformed("checksum of a head chunk differs"));
+    }
+    let known = Encoding::from_byte(encoding & !OUT_OF_ORDER).ok_or(Malformed("unknown encoding of a head chunk"))?;
+    let chunk = FullChunk { mint_ms, maxt_ms, samples: sample_count(data), encoding: known, data: ChunkData::File(0) };
+    let is_out_of_order = encoding & OUT_OF_ORDER != 0;
+    Ok((if is_out_of_order { 0 } else { series }, (chunk, len)))
+}
+
+fn read_file(number: u64, bytes: &[u8], mut each: impl FnMut(u64, FullChunk)) -> Result<(), Malformed> {
+    if bytes.iter().all(|b| *b == 0) {
+        return Ok(()); // created, never written
+    }
+    let mut r = Reader::new(bytes);
+    if r.u32()? != MAGIC {
+        return Err(Malformed("bad magic number of a head chunk file"));
+    }
+    if r.u8()? != VERSION {
+        return Err(Malformed("unknown version of a head chunk file"));
+    }
+    r.bytes(HEADER - 5)?;
+    while !r.is_empty() {
+        if r.rest().iter().take(64).all(|b| *b == 0) {
+            return if r.rest().iter().all(|b| *b == 0) { Ok(()) } else { Err(Malformed("data behind the end")) };
+        }
+        let offset = (bytes.len() - r.len()) as u64;
+        let (series, (mut chunk, _)) = read_chunk(&mut r)?;
+        chunk.data = ChunkData::File(number << 32 | offset);
+        if series != 0 {
+            each(series, chunk); // out-of-order chunks come back from their own log
+        }
+    }
+    Ok(())
+}
