@@ -303,7 +303,8 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
 
 fn finish(q: &Query<'_>, value: Value, options: &QueryOptions<'_>) -> Evaluation {
     let per_step = if options.per_step_stats { q.top.times().zip(q.samples.steps()).collect() } else { Vec::new() };
-    QueryStats::add(&q.ctx.stats.samples, q.samples.read());
-    let stats = SampleStats { total_queryable: q.samples.read(), peak: q.samples.peak(), per_step };
+    QueryStats::add(&q.ctx.stats.samples, q.samples.decoded());
+    let stats =
+        SampleStats { total_queryable: q.samples.read(), read: q.samples.decoded(), peak: q.samples.peak(), per_step };
     Evaluation { value, annotations: q.notes.finish(options.text), stats }
 }
