@@ -20,6 +20,20 @@ fn scripts() {
 }
 
 #[test]
+fn fuzz_seeds() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/evaluate");
+    let mut n = 0;
+    for seed in std::fs::read_dir(folder).expect("seeds are part of the crate") {
+        let text = std::fs::read_to_string(seed.unwrap().path()).unwrap();
+        ferula_promql_parser::parse_expr_with(&text, &ferula_promql_engine::test_language::test_parse_options())
+            .unwrap_or_else(|e| panic!("{text}: {e}"));
+        ferula_promql_engine::test_language::evaluate_anything(&text);
+        n += 1;
+    }
+    assert!(n >= 6);
+}
+
+#[test]
 fn wrong_scripts_say_where() {
     for (text, line) in [
         ("load 1x\n", 1),
