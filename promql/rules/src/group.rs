@@ -384,6 +384,10 @@ impl Group {
         }
         for (rule, config) in self.rules.iter_mut().zip(&self.config.rules) {
             let Some(from) = free.get_mut(&key(config)).and_then(Vec::pop) else { continue };
+            if let (Some(was), Some(slot)) = (old.shared.rules.get(from.index), self.shared.rules.get(rule.index)) {
+                let was = was.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = was;
+            }
             rule.previous = from.previous;
             if let (Some(alerting), Some(from)) = (&mut rule.alerting, from.alerting) {
                 alerting.active = from.active;
