@@ -134,7 +134,8 @@ fn rules(group: usize) -> String {
     for i in (group..100).step_by(20) {
         let instance = format!("node-{i:04}:9100");
         for (name, expr) in RECORDING {
-            let _ = writeln!(y, "  - {{record: '{name}', expr: '{}'}}", expr.replace("\"I\"", &format!("\"{instance}\"")));
+            let _ =
+                writeln!(y, "  - {{record: '{name}', expr: '{}'}}", expr.replace("\"I\"", &format!("\"{instance}\"")));
         }
         for (name, expr) in ALERTING {
             let _ = writeln!(
