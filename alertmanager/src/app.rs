@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::notify::template::{TemplateError, TemplateSet};
 use crate::notify::{self, Context};
 use crate::options::Options;
-use crate::receiver::webhook::Clients;
+use crate::receiver::http::Clients;
 use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
 use crate::store::{State, Store, StoreError};
 
@@ -382,13 +382,8 @@ fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<
     let directory = options.config_file.parent().unwrap_or(Path::new("."));
     let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
     let mut permits = std::collections::HashMap::new();
-    for r in &config.receivers {
-        let name: Arc<str> = r.name.as_str().into();
-        for (kind, n) in [("webhook", r.webhook_configs.len()), ("email", r.email_configs.len())] {
-            for i in 0..n as u32 {
-                permits.insert((name.clone(), kind, i), Arc::new(Semaphore::new(DELIVERIES_PER_INTEGRATION)));
-            }
-        }
+    for i in config.receivers.iter().flat_map(|r| crate::core::plan(r).integrations) {
+        permits.insert((i.receiver.clone(), i.name(), i.index), Arc::new(Semaphore::new(DELIVERIES_PER_INTEGRATION)));
     }
     let context = Context {
         templates,

@@ -9,7 +9,8 @@ pub mod template;
 
 use crate::core::{Delivery, IntegrationKind};
 use crate::metrics::Metrics;
-use crate::receiver::{email, webhook};
+use crate::receiver::http::Clients;
+use crate::receiver::{email, service, webhook};
 use data::Data;
 use template::TemplateSet;
 
@@ -88,7 +89,7 @@ fn backoff(n: u32, random: f64) -> Duration {
 }
 
 /// Tries until it is delivered, hopeless, or out of time. Answers whether it was delivered.
-pub async fn deliver(context: &Context, clients: &webhook::Clients, delivery: &Delivery) -> bool {
+pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) -> bool {
     let integration = &delivery.integration;
     let name = integration.name();
     let m = &context.metrics;
@@ -108,6 +109,7 @@ pub async fn deliver(context: &Context, clients: &webhook::Clients, delivery: &D
             match &integration.kind {
                 IntegrationKind::Webhook(w) => webhook::send(context, clients, w, delivery).await,
                 IntegrationKind::Email(e) => email::send(context, e, delivery).await,
+                IntegrationKind::Service(s) => service::send(context, clients, s, delivery).await,
             }
         };
         let result = match tokio::time::timeout(left(), attempt).await {
