@@ -24,8 +24,10 @@ use crate::route::{RouteIndex, RouteOptions, RouteTree};
 use crate::silence::{SilenceId, SilenceLimits, Silences};
 use crate::time_interval::TimeInterval;
 
+mod explain;
 mod group;
 
+pub use explain::Explained;
 pub use group::{Group, GroupId};
 
 /// Both clocks, read once.
