@@ -182,6 +182,14 @@ fn long_lists_are_looked_up() {
 }
 
 #[test]
+fn says_what_it_cost() {
+    assert_eq!(whole("a|b").states() + whole("a.*").states() + whole("a.c").states(), 0);
+    let small = whole("a[0-9]+b").states();
+    assert!((5..20).contains(&small), "{small}");
+    assert!(whole(r"(\pL{30}){5}").states() > 100_000);
+}
+
+#[test]
 fn lists_with_dots_are_looked_up() {
     let list: Vec<String> = (0..20_000).map(|i| format!("10.0.{}.{}:9100", i / 250, i % 250)).collect();
     let re = whole(&list.join("|"));

@@ -95,7 +95,7 @@ impl Engine {
                     let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
                     let mut samples: Vec<Sample> = columns.into_iter().filter_map(|c| sample(c, t_ms)).collect();
                     if !defines_order(expr) {
-                        samples.sort_by(|a, b| a.labels.cmp(&b.labels));
+                        samples.sort_by_cached_key(|s| sort_key(&s.labels));
                     }
                     Value::Vector(samples)
                 }
@@ -135,7 +135,7 @@ impl Engine {
                 columns.into_iter().map(|c| points(c, grid)).collect()
             }
         };
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        series.sort_by_cached_key(|s| sort_key(&s.labels));
         Ok(finish(&q, Value::Matrix(series), options))
     }
 
@@ -169,6 +169,18 @@ impl Engine {
         q.admit(top)?;
         Ok(q)
     }
+}
+
+/// Bytes in the order of labels: names and values end with a byte below all text.
+fn sort_key(labels: &Labels) -> Vec<u8> {
+    let mut key = Vec::with_capacity(labels.size_bytes() + 16);
+    for (n, v) in labels {
+        for text in [n, v] {
+            key.extend_from_slice(text.as_bytes());
+            key.push(0);
+        }
+    }
+    key
 }
 
 /// Names dropped late, and label sets unique.
@@ -228,7 +240,7 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
         }
     }
     q.release(held);
-    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    out.sort_by_cached_key(|s| sort_key(&s.labels));
     Ok(out)
 }
 

@@ -86,6 +86,17 @@ impl Identity {
             }
         });
     }
+    /// Interned ids of all labels, the hidden ones too, where the store has them; with what is hidden.
+    pub fn interned(&self) -> Option<(u64, Hidden, &[(u32, u32)])> {
+        self.view.interned().map(|(table, ids)| (table, self.hidden, ids))
+    }
+    /// The name of the `i`-th label, hidden or not.
+    pub fn name_at(&self, i: usize) -> &str {
+        self.view.pair(i).0
+    }
+    pub fn hides(&self, name: &str) -> bool {
+        self.hidden.hides(name)
+    }
     pub fn compare(&self, other: &Identity) -> Ordering {
         if self.hidden == Hidden::Nothing && other.hidden == Hidden::Nothing {
             ferula_model::labels::compare(&*self.view, &*other.view)

@@ -34,6 +34,15 @@ impl Peer {
             println!("SKIPPED promql-parser peer: no prometheus in PEERS");
             return None;
         }
+        let version = Command::new(&program).arg("--version").output().unwrap();
+        let version = String::from_utf8_lossy(&version.stdout).into_owned() + &String::from_utf8_lossy(&version.stderr);
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
+        let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if (major, minor) < (3, 5) {
+            println!("SKIPPED promql-parser peer: prometheus {major}.{minor} is older than 3.5");
+            return None;
+        }
+        println!("promql-parser peer: {}", version.lines().next().unwrap_or(""));
         let dir = std::env::temp_dir().join(format!("ferula-parser-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("p.yml"), "global: {scrape_interval: 1h}\n").unwrap();

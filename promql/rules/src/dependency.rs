@@ -1,7 +1,7 @@
 //! Which rules of a group may be evaluated side by side: those that neither read nor feed another one.
 use ferula_model::MatchOp;
 use ferula_model::labels::{ALERT_NAME, METRIC_NAME};
-use ferula_promql_parser::VectorSelector;
+use ferula_promql_parser::{Expr, VectorSelector};
 
 use crate::alerting::{ALERTS, ALERTS_FOR_STATE};
 use crate::file::{RuleConfig, RuleConfigKind};
@@ -28,13 +28,13 @@ pub(crate) fn batches(rules: &[RuleConfig]) -> Vec<Vec<usize>> {
 
 fn is_independent(rules: &[RuleConfig], i: usize) -> bool {
     let Some(rule) = rules.get(i) else { return true };
-    rules.iter().enumerate().all(|(j, other)| i == j || !(reads(rule, other) || reads(other, rule)))
-        && !reads(rule, rule)
+    let apart = |other: &RuleConfig| !(reads(&rule.expr, other) || reads(&other.expr, rule));
+    rules.iter().all(apart)
 }
 
-/// Whether a selector of `reader` may find a series that `writer` writes.
-fn reads(reader: &RuleConfig, writer: &RuleConfig) -> bool {
-    reader.expr.selectors().into_iter().any(|s| may_find(s, writer))
+/// Whether a selector of `expr` may find a series that `writer` writes.
+pub(crate) fn reads(expr: &Expr, writer: &RuleConfig) -> bool {
+    expr.selectors().into_iter().any(|s| may_find(s, writer))
 }
 
 fn may_find(selector: &VectorSelector, writer: &RuleConfig) -> bool {

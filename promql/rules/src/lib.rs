@@ -11,6 +11,7 @@ mod query;
 mod recording;
 mod restore;
 mod schedule;
+mod shared;
 mod signal;
 mod snapshot;
 mod text;

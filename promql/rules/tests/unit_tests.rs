@@ -48,7 +48,7 @@ fn the_corpus_passes_and_fails_where_it_should() {
     let fuzzy = ours(&dir.join("rules_run_fuzzy.yml"));
     let failed: Vec<&str> = fuzzy.tests.iter().filter(|t| !t.failures.is_empty()).map(|t| t.name.as_str()).collect();
     assert_eq!(failed, ["wrong fuzzy match"]);
-    let only = UnitTestOptions { only: vec!["^correct".into()] };
+    let only = UnitTestOptions { only: vec!["^correct".into()], ..UnitTestOptions::default() };
     assert!(run(&dir.join("rules_run.yml"), &only, &|| Arc::new(MemoryStore::new())).is_success());
 }
 

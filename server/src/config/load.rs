@@ -78,7 +78,8 @@ pub struct Loaded {
     pub unbuilt: Option<Error>,
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+/// The text of a file, or why not in one line.
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| {
         let why = match e.kind() {

@@ -51,6 +51,7 @@ mod uname;
 mod vmstat;
 mod watchdog;
 mod xfs;
+mod zfs;
 
 use std::sync::Arc;
 
@@ -432,6 +433,6 @@ pub(crate) const ALL: &[Spec] = &[
     spec!("wifi", false, None),
     spec!("xfrm", false, None),
     spec!("xfs", true, plain!(xfs::collect)),
-    spec!("zfs", true, None),
+    spec!("zfs", true, plain!(zfs::collect)),
     spec!("zoneinfo", false, None),
 ];

@@ -16,6 +16,7 @@ use ferula_model::{Budget, Clock, Labels, ManualClock, SeriesRef, Value};
 use ferula_promql_engine::test_language::{Store, StoreFactory};
 use ferula_promql_engine::{Engine, EngineOptions};
 use ferula_promql_parser::series_description::{self, SequenceValue, SeriesDescription};
+use ferula_promql_parser::{ParseOptions, parse_expr_with};
 use ferula_storage::{AppendOptions, Appendable, CancelFlag, Durability, Queryable};
 
 use crate::alert::NoNotify;
@@ -28,6 +29,8 @@ use yaml::{FileYaml, TestYaml};
 /// How tests are run.
 #[derive(Clone, Debug, Default)]
 pub struct UnitTestOptions {
+    /// Feature gates of expressions.
+    pub parse: ParseOptions,
     /// Run only tests whose name this says yes to; empty runs all. The expressions are regular, unanchored.
     pub only: Vec<String>,
 }
@@ -93,7 +96,7 @@ fn run_file(
     for rule_file in files::resolve(dir, &tests.rule_files) {
         let text =
             std::fs::read_to_string(&rule_file).map_err(|e| one(format!("open {}: {e}", rule_file.display())))?;
-        match file::parse(&rule_file.display().to_string(), &text) {
+        match file::parse_with(&rule_file.display().to_string(), &text, &options.parse) {
             Ok(mut g) => groups.append(&mut g),
             Err(e) => errors.extend(e.iter().map(ToString::to_string)),
         }
@@ -110,7 +113,7 @@ fn run_file(
             continue;
         }
         let name = if test.name.is_empty() { format!("unnamed#{i}") } else { test.name.clone() };
-        let failures = match Run::new(test, &groups, step_ms, tests.fuzzy_compare, factory) {
+        let failures = match Run::new(test, &groups, step_ms, tests.fuzzy_compare, &options.parse, factory) {
             Ok(mut run) => run.all(),
             Err(e) => vec![e],
         };
@@ -122,6 +125,7 @@ fn run_file(
 /// One test being run.
 struct Run<'a> {
     test: &'a TestYaml,
+    parse: &'a ParseOptions,
     step_ms: i64,
     interval_ms: i64,
     start_ms: i64,
@@ -138,6 +142,7 @@ impl<'a> Run<'a> {
         groups: &[GroupConfig],
         step_ms: i64,
         fuzzy: bool,
+        parse: &'a ParseOptions,
         factory: StoreFactory<'_>,
     ) -> Result<Run<'a>, String> {
         let store = factory();
@@ -172,6 +177,7 @@ impl<'a> Run<'a> {
             resend_delay_ms: 60_000,
             outage_tolerance_ms: 0,
             for_grace_ms: 0,
+            parse_options: parse.clone(),
             concurrent_rules: 1,
         });
         let settings = Settings {
@@ -183,7 +189,7 @@ impl<'a> Run<'a> {
         let registry = Registry::new();
         let groups =
             groups.iter().map(|g| Group::alone(env.clone(), settings.clone(), g.clone(), &registry, false)).collect();
-        Ok(Run { test, step_ms, interval_ms, start_ms, fuzzy, store, query, series, groups })
+        Ok(Run { test, parse, step_ms, interval_ms, start_ms, fuzzy, store, query, series, groups })
     }
 
     /// Evaluates the rules from the start to the last time a test asks for; answers all failures.
@@ -272,7 +278,7 @@ impl<'a> Run<'a> {
     fn expression(&self, t: &yaml::ExpressionYaml) -> Result<(), String> {
         let head = format!("    expr: {}, time: {}", ferula_model::labels::quoted(&t.expr), t.eval_time);
         let failed = |e: String| format!("{head}, err: {e}");
-        let expr = ferula_promql_parser::parse_expr(&t.expr).map_err(|e| failed(e.to_string()))?;
+        let expr = parse_expr_with(&t.expr, self.parse).map_err(|e| failed(e.to_string()))?;
         let got = self.query.instant(&expr, self.start_ms + t.eval_time.ms()).map_err(failed)?;
         let mut seen = HashSet::new();
         let mut got: Vec<GotSample> = got
