@@ -90,6 +90,13 @@ const COLLECTORS: &[(&str, &[&str])] = &[
     ("buddyinfo", &["node_buddyinfo_"]),
     ("meminfo_numa", &["node_memory_numa_"]),
     ("cpu_vulnerabilities", &["node_cpu_vulnerabilities_"]),
+    ("dmmultipath", &["node_dmmultipath_"]),
+    ("cgroups", &["node_cgroups_"]),
+    ("ksmd", &["node_ksmd_"]),
+    ("slabinfo", &["node_slabinfo_"]),
+    ("lnstat", &["node_lnstat_"]),
+    ("xfrm", &["node_xfrm_"]),
+    ("zoneinfo", &["node_zoneinfo_"]),
 ];
 
 /// What upstream's end-to-end test passes, apart from the paths.
