@@ -190,6 +190,7 @@ struct Parts {
     source: Source,
     load: LoadOptions,
     drain: bool,
+    parse: ParseOptions,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -300,6 +301,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         source: options.config,
         load: options.load,
         drain: options.notifier_drain,
+        parse: options.parse.clone(),
     };
     let applied = apply(&mut parts, loaded).await;
     parts.status.set(applied.is_ok(), app.clock.now_ms());
@@ -345,17 +347,18 @@ fn rule_manager(
         outage_tolerance_ms: options.rules.outage_tolerance_ms,
         for_grace_ms: options.rules.for_grace_ms,
         concurrent_rules: options.rules.concurrent_rules,
+        parse_options: options.parse.clone(),
     };
     RuleManager::new(environment, options.rules.groups_max, cancel, registry)
 }
 
 /// Reads all rule files; the problems of all of them are one error.
-fn rule_groups(loaded: &Loaded) -> Result<Vec<GroupConfig>, String> {
+fn rule_groups(loaded: &Loaded, options: &ParseOptions) -> Result<Vec<GroupConfig>, String> {
     let (mut groups, mut problems) = (Vec::new(), Vec::new());
     for path in &loaded.rule_files {
         let name = path.display().to_string();
         match config::read(path) {
-            Ok(text) => match ferula_promql_rules::file::parse(&name, &text) {
+            Ok(text) => match ferula_promql_rules::file::parse_with(&name, &text, options) {
                 Ok(mut more) => groups.append(&mut more),
                 Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
             },
@@ -371,7 +374,7 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
         return Err(e.to_string());
     }
     let prepared = Prepared::new(&loaded.config)?;
-    let groups = rule_groups(&loaded)?;
+    let groups = rule_groups(&loaded, &parts.parse)?;
     let global = &loaded.config.global;
     let external_labels = global.external_labels();
     // The last thing that can fail, and it changes nothing when it does.

@@ -178,6 +178,7 @@ async fn errors_have_upstreams_status_type_and_text() {
         ),
         ("labels?match[]=%7B", 400, "bad_data", "1:2: parse error: unexpected end of input inside braces"),
         ("labels?match[]=%7B%7D", 400, "bad_data", "match[] must contain at least one non-empty matcher"),
+        ("label/%FFa/values", 400, "bad_data", "invalid label name: \"\\xffa\""),
         ("label/U__/values", 400, "bad_data", "invalid label name: \"\""),
         ("status/tsdb?limit=0", 400, "bad_data", "limit must be a positive number"),
         ("status/tsdb?limit=x", 400, "bad_data", "limit must be a positive number"),
