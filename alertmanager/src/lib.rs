@@ -1,7 +1,8 @@
-//! Routes, groups and delivers alerts.
+#![doc = include_str!("../README.md")]
 pub mod alert;
 mod api;
 mod app;
+pub mod check;
 pub mod config;
 pub mod core;
 pub mod inhibit;

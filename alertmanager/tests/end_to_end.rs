@@ -134,6 +134,11 @@ fn mail_goes_out_with_starttls_and_auth() {
         assert!(mail.header("Content-Type").unwrap().starts_with("multipart/alternative"));
         let text = mail.readable();
         assert!(text.contains("text/plain") && text.contains("text/html") && text.contains("disk full"), "{text}");
+        let (plain, html) = text.split_once("<!DOCTYPE html>").unwrap();
+        assert!(
+            plain.contains("instance: <b>a</b>") && html.contains("&lt;b&gt;a&lt;/b&gt;") && !html.contains("<b>a"),
+            "{text}"
+        );
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use ferula_model::Clock;
 use ferula_template::{Function, Functions, MissingKey, Templates, Type, Value, functions};
 
-use super::data::Data;
+use super::data::{self, Data};
 
-const DEFAULTS: [(&str, &str); 2] = [
+const DEFAULTS: [(&str, &str); 3] = [
     ("default.tmpl", include_str!("../../templates/default.tmpl")),
     ("email.tmpl", include_str!("../../templates/email.tmpl")),
+    ("receivers.tmpl", include_str!("../../templates/receivers.tmpl")),
 ];
 
 /// The largest template file that is read.
@@ -52,6 +53,12 @@ impl TemplateSet {
             }
         }
         Ok(TemplateSet { templates })
+    }
+
+    /// Runs a text over data that came as JSON.
+    pub fn render(&self, text: &str, data: &serde_json::Value, html: bool) -> Result<String, ferula_template::Error> {
+        let value = data::of_json(data);
+        if html { self.templates.expand_html(text, &value) } else { self.templates.expand(text, &value) }
     }
 
     /// Binds the templates to what one notification says. Route labels are rendered first, each seeing the others
@@ -155,6 +162,14 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_default_name_is_there() {
+        let set = TemplateSet::load(&[], Path::new("."), Arc::new(ferula_model::SystemClock)).unwrap();
+        for name in include_str!("../../templates/names.txt").split_whitespace() {
+            assert!(set.templates.contains(name), "{name}");
+        }
+    }
 
     #[test]
     fn wildcards() {

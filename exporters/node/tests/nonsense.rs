@@ -43,7 +43,7 @@ fn spoil(way: usize, bytes: &[u8], random: &mut Random) -> Vec<u8> {
         3 => bytes.iter().flat_map(|b| if b.is_ascii_digit() { vec![b'9'; 9] } else { vec![*b] }).collect(),
         4 => bytes.iter().map(|b| if *b == b' ' || *b == b':' { b'\n' } else { *b }).collect(),
         5 => bytes.iter().filter(|b| **b != b'\n').copied().collect(),
-        6 => bytes.iter().map(|b| if random.next() % 20 == 0 { random.next() as u8 } else { *b }).collect(),
+        6 => bytes.iter().map(|b| if random.next().is_multiple_of(20) { random.next() as u8 } else { *b }).collect(),
         _ => (0..random.next() % 600).map(|_| random.next() as u8).collect(),
     }
 }
