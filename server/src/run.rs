@@ -271,7 +271,7 @@ fn app(
 async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loaded: Loaded) -> Result<Parts, Error> {
     let status = ReloadStatus::register(registry);
     let db = {
-        let (dir, storage) = (options.storage_path.clone(), options.storage.clone());
+        let (dir, storage) = (options.storage_path.clone(), loaded.config.storage.applied_to(&options.storage));
         let (fs, clock, registry) = (Arc::clone(&options.fs), Arc::clone(&options.clock), registry.clone());
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
