@@ -5,6 +5,7 @@ mod app;
 pub mod check;
 pub mod config;
 pub mod core;
+mod history;
 pub mod inhibit;
 pub mod matcher;
 pub mod metrics;

@@ -75,11 +75,17 @@ impl TemplateSet {
         Ok(self.bound(data))
     }
 
+    /// Answers every template with `text`.
+    pub fn fixed(&self, text: String) -> Bound {
+        Bound { templates: self.templates.clone(), value: Value::Nil, route_labels: Arc::default(), fixed: Some(text) }
+    }
+
     fn bound(&self, data: &Data) -> Bound {
         Bound {
             templates: self.templates.clone(),
             value: data.value(),
             route_labels: Arc::new(data.route_labels.clone()),
+            fixed: None,
         }
     }
 }
@@ -89,6 +95,7 @@ pub struct Bound {
     templates: Templates,
     value: Value,
     route_labels: Arc<std::collections::BTreeMap<String, String>>,
+    fixed: Option<String>,
 }
 
 impl Bound {
@@ -109,13 +116,19 @@ impl Bound {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
+        if let Some(fixed) = &self.fixed {
+            return Ok(fixed.clone());
+        }
         let mut set = self.templates.clone();
         set.parse("", text)?;
         set.execute_with("", &self.value, &self.overrides())
     }
     /// The same, escaped as HTML needs it.
     pub fn html(&self, text: &str) -> Result<String, ferula_template::Error> {
-        self.templates.expand_html(text, &self.value)
+        match &self.fixed {
+            Some(fixed) => Ok(fixed.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")),
+            None => self.templates.expand_html(text, &self.value),
+        }
     }
 }
 
