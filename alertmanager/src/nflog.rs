@@ -64,7 +64,8 @@ impl LogEntry {
             return (!firing.is_empty()).then_some(Reason::First);
         };
         if !is_subset(&entry.firing, firing) {
-            return Some(Reason::NewAlerts);
+            // After everything had resolved it is a first one again.
+            return Some(if entry.firing.is_empty() { Reason::First } else { Reason::NewAlerts });
         }
         if firing.is_empty() {
             return (!entry.firing.is_empty()).then_some(Reason::AllResolved);
@@ -130,7 +131,7 @@ mod tests {
             (Some(&entry), vec![1], vec![2], false, 1_500, None),
             (Some(&entry), vec![], vec![1, 2], false, 1_500, Some(Reason::AllResolved)),
             (Some(&none), vec![], vec![1, 2], true, 9_500, None),
-            (Some(&none), vec![1], vec![], true, 1_500, Some(Reason::NewAlerts)),
+            (Some(&none), vec![1], vec![], true, 1_500, Some(Reason::First)),
             (Some(&entry), vec![1, 2], vec![], true, 2_001, Some(Reason::Repeat)),
             (Some(&entry), vec![1, 2], vec![], true, 2_000, None),
         ] {

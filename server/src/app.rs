@@ -9,7 +9,9 @@ use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock, Labels};
 use ferula_promql_engine::Engine;
 use ferula_promql_parser::ParseOptions;
+use ferula_promql_rules::RuleManager;
 use ferula_regex::Regex;
+use ferula_scraper_scrape::ScrapeManager;
 use ferula_storage::{QueryContext, Queryable};
 use ferula_tsdb::Db;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -34,10 +36,27 @@ pub struct WebOptions {
     pub enable_lifecycle: bool,
     pub enable_admin_api: bool,
     pub enable_remote_write: bool,
-    /// Anchored.
-    pub cors_origin: Regex,
+    /// Anchored; `None` allows every origin.
+    pub cors_origin: Option<Regex>,
     pub flags: Flags,
     pub build: BuildInfo,
+}
+
+impl Default for WebOptions {
+    /// Prometheus's defaults: nothing that changes the server from outside is enabled.
+    fn default() -> Self {
+        WebOptions {
+            route_prefix: String::new(),
+            external_url: String::new(),
+            page_title: "Prometheus Time Series Collection and Processing Server".to_owned(),
+            enable_lifecycle: false,
+            enable_admin_api: false,
+            enable_remote_write: false,
+            cors_origin: None,
+            flags: Flags::new(),
+            build: BuildInfo::default(),
+        }
+    }
 }
 
 /// Bounds of queries.
@@ -74,6 +93,8 @@ pub struct Components {
     pub per_step_stats: bool,
     pub remote_write: Option<Arc<RemoteWrite>>,
     pub notifier: Arc<Notifier>,
+    pub scrape: Arc<ScrapeManager>,
+    pub rules: Arc<RuleManager>,
     pub parse_options: ParseOptions,
     pub db: Arc<Db>,
     pub(crate) reload: Arc<ReloadStatus>,
@@ -94,6 +115,8 @@ pub struct App {
     pub(crate) federation: FederationMetrics,
     pub(crate) components: OnceLock<Components>,
     pub(crate) is_stopping: AtomicBool,
+    /// Ports we listen on, once bound.
+    pub(crate) own_ports: OnceLock<Vec<u16>>,
 }
 
 /// 503, as every route that needs the storage answers before it is open.

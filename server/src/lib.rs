@@ -11,4 +11,5 @@ pub mod query_pool;
 mod run;
 pub mod web;
 
-pub use run::{Error, ServerOptions, run};
+pub use ferula_scraper_scrape::ScrapeOptions;
+pub use run::{Error, RuleOptions, ServerOptions, run};

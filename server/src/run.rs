@@ -11,7 +11,9 @@ use ferula_model::{Budget, Clock};
 use ferula_net::listen::{BindError, ListenOptions, Listener};
 use ferula_promql_engine::{Engine, EngineOptions};
 use ferula_promql_parser::ParseOptions;
-use ferula_storage::{Appendable, Queryable};
+use ferula_promql_rules::{EngineQuery, Environment, GroupConfig, RuleManager, Settings};
+use ferula_scraper_scrape::{ScrapeManager, ScrapeOptions};
+use ferula_storage::{Appendable, CancelFlag, Queryable};
 use ferula_tsdb::Db;
 use tokio::sync::mpsc;
 
@@ -20,7 +22,7 @@ use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOption
 use crate::config::{self, LoadOptions, Loaded, Source};
 use crate::ingest::remote_write::{self, RemoteWrite};
 use crate::notifier::discover::{Discovered, Prepared};
-use crate::notifier::{LocalTransports, Notifier, NotifierOptions};
+use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions};
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 
@@ -62,8 +64,85 @@ pub struct ServerOptions {
     pub notifier: NotifierOptions,
     /// `--alertmanager.drain-notification-queue-on-shutdown`
     pub notifier_drain: bool,
+    pub scrape: ScrapeOptions,
+    pub rules: RuleOptions,
     /// Ways to Alertmanagers in this process.
     pub local_alertmanagers: Option<LocalTransports>,
+}
+
+impl ServerOptions {
+    /// Prometheus's defaults, on the disk and the system's clock.
+    pub fn new(config: Source, storage_path: PathBuf) -> ServerOptions {
+        ServerOptions {
+            config,
+            load: LoadOptions::default(),
+            storage_path,
+            storage: ferula_tsdb::Options::default(),
+            fs: Arc::new(ferula_fs::Disk),
+            clock: Arc::new(ferula_model::SystemClock),
+            listen_addresses: vec!["0.0.0.0:9090".to_owned()],
+            listen: ListenOptions::default(),
+            web: WebOptions::default(),
+            engine: EngineOptions::default(),
+            parse: ParseOptions::default(),
+            query_concurrency: 20,
+            per_step_stats: false,
+            query_memory_bytes_max: 2 << 30,
+            remote_write: remote_write::Limits::default(),
+            notifier: NotifierOptions::default(),
+            notifier_drain: true,
+            scrape: ScrapeOptions { host: crate::info::hostname(), ..ScrapeOptions::default() },
+            rules: RuleOptions::default(),
+            local_alertmanagers: None,
+        }
+    }
+}
+
+/// Prometheus's flags that concern rules.
+#[derive(Clone, Debug)]
+pub struct RuleOptions {
+    /// `--rules.alert.resend-delay`
+    pub resend_delay_ms: i64,
+    /// `--rules.alert.for-outage-tolerance`
+    pub outage_tolerance_ms: i64,
+    /// `--rules.alert.for-grace-period`
+    pub for_grace_ms: i64,
+    /// `--rules.max-concurrent-evals`: independent rules of one group side by side; 1 unless
+    /// `--enable-feature=concurrent-rule-eval`.
+    pub concurrent_rules: usize,
+    /// Groups evaluated at the same time.
+    pub groups_max: usize,
+    /// Bytes the queries of all rules may hold. Apart from those of users: no query can take them away.
+    pub memory_bytes_max: u64,
+}
+
+impl Default for RuleOptions {
+    fn default() -> Self {
+        RuleOptions {
+            resend_delay_ms: 60_000,
+            outage_tolerance_ms: 3_600_000,
+            for_grace_ms: 600_000,
+            concurrent_rules: 1,
+            groups_max: 20,
+            memory_bytes_max: 512 << 20,
+        }
+    }
+}
+
+/// Hands alerts of rules to the notifier.
+struct ToNotifier(Arc<Notifier>);
+
+impl ferula_promql_rules::Notify for ToNotifier {
+    fn notify(&self, alerts: Vec<ferula_promql_rules::Alert>) {
+        let alerts = alerts.into_iter().map(|a| Alert {
+            labels: a.labels,
+            annotations: a.annotations,
+            starts_at_ms: a.starts_at_ms,
+            ends_at_ms: a.ends_at_ms,
+            generator_url: a.generator_url,
+        });
+        self.0.send(alerts.collect());
+    }
 }
 
 /// How long the notifier may go on sending after the signal to stop.
@@ -104,11 +183,14 @@ struct Parts {
     app: Arc<App>,
     db: Arc<Db>,
     notifier: Arc<Notifier>,
+    scrape: Arc<ScrapeManager>,
+    rules: Arc<RuleManager>,
     alertmanagers: Discovered,
     status: Arc<ReloadStatus>,
     source: Source,
     load: LoadOptions,
     drain: bool,
+    parse: ParseOptions,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -127,6 +209,7 @@ pub async fn run(
     listening(&listener.local_addrs());
     let (commands, mut asked) = mpsc::unbounded_channel();
     let app = app(&options, &registry, commands)?;
+    let _ = app.own_ports.set(listener.local_addrs().iter().map(std::net::SocketAddr::port).collect()); // first time
     let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
     let served = tokio::spawn(listener.serve(crate::web::router(&app), async {
         let _ = http_stopped.await; // a dropped sender means the same
@@ -173,6 +256,7 @@ fn app(
         federation: FederationMetrics::new(registry),
         components: OnceLock::new(),
         is_stopping: AtomicBool::new(false),
+        own_ports: OnceLock::new(),
     });
     let weak = Arc::downgrade(&app);
     registry.gauge_fn(
@@ -187,7 +271,7 @@ fn app(
 async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loaded: Loaded) -> Result<Parts, Error> {
     let status = ReloadStatus::register(registry);
     let db = {
-        let (dir, storage) = (options.storage_path.clone(), options.storage.clone());
+        let (dir, storage) = (options.storage_path.clone(), loaded.config.storage.applied_to(&options.storage));
         let (fs, clock, registry) = (Arc::clone(&options.fs), Arc::clone(&options.clock), registry.clone());
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
@@ -203,8 +287,13 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         let limits = options.remote_write.clone();
         Arc::new(RemoteWrite::new(storage, Arc::clone(&options.clock), limits, registry))
     });
+    let storage = Arc::clone(&db) as Arc<dyn Appendable>;
+    let scrape = ScrapeManager::new(options.scrape.clone(), storage, Arc::clone(&options.clock), registry);
+    let rules = Arc::new(rule_manager(&options, &db, &engine, &notifier, registry));
     let mut parts = Parts {
         app: Arc::clone(&app),
+        scrape: Arc::clone(&scrape),
+        rules: Arc::clone(&rules),
         db: Arc::clone(&db),
         notifier: Arc::clone(&notifier),
         alertmanagers,
@@ -212,8 +301,9 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         source: options.config,
         load: options.load,
         drain: options.notifier_drain,
+        parse: options.parse.clone(),
     };
-    let applied = apply(&mut parts, loaded);
+    let applied = apply(&mut parts, loaded).await;
     parts.status.set(applied.is_ok(), app.clock.now_ms());
     applied.map_err(Error::Apply)?;
     let components = Components {
@@ -223,6 +313,8 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         per_step_stats: options.per_step_stats,
         remote_write,
         notifier,
+        scrape,
+        rules,
         parse_options: options.parse,
         reload: Arc::clone(&parts.status),
     };
@@ -230,28 +322,88 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     Ok(parts)
 }
 
+fn rule_manager(
+    options: &ServerOptions,
+    db: &Arc<Db>,
+    engine: &Arc<Engine>,
+    notifier: &Arc<Notifier>,
+    registry: &Registry,
+) -> RuleManager {
+    let cancel = CancelFlag::new();
+    let query = EngineQuery {
+        engine: Arc::clone(engine),
+        queryable: Arc::clone(db) as Arc<dyn Queryable>,
+        timeout: options.engine.timeout,
+        budget: Budget::root("rules", options.rules.memory_bytes_max),
+        cancel: cancel.clone(),
+    };
+    let environment = Environment {
+        query: Arc::new(query),
+        queryable: Arc::clone(db) as Arc<dyn Queryable>,
+        appendable: Arc::clone(db) as Arc<dyn Appendable>,
+        notify: Arc::new(ToNotifier(Arc::clone(notifier))),
+        clock: Arc::clone(&options.clock),
+        resend_delay_ms: options.rules.resend_delay_ms,
+        outage_tolerance_ms: options.rules.outage_tolerance_ms,
+        for_grace_ms: options.rules.for_grace_ms,
+        concurrent_rules: options.rules.concurrent_rules,
+        parse_options: options.parse.clone(),
+    };
+    RuleManager::new(environment, options.rules.groups_max, cancel, registry)
+}
+
+/// Reads all rule files; the problems of all of them are one error.
+fn rule_groups(loaded: &Loaded, options: &ParseOptions) -> Result<Vec<GroupConfig>, String> {
+    let (mut groups, mut problems) = (Vec::new(), Vec::new());
+    for path in &loaded.rule_files {
+        let name = path.display().to_string();
+        match config::read(path) {
+            Ok(text) => match ferula_promql_rules::file::parse_with(&name, &text, options) {
+                Ok(mut more) => groups.append(&mut more),
+                Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
+            },
+            Err(e) => problems.push(e.to_string()),
+        }
+    }
+    if problems.is_empty() { Ok(groups) } else { Err(problems.join("; ")) }
+}
+
 /// Takes a configuration over, all of it or nothing: what can fail is prepared before anything changes.
-fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
+async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     if let Some(e) = &loaded.unbuilt {
         return Err(e.to_string());
     }
     let prepared = Prepared::new(&loaded.config)?;
+    let groups = rule_groups(&loaded, &parts.parse)?;
+    let global = &loaded.config.global;
+    let external_labels = global.external_labels();
+    // The last thing that can fail, and it changes nothing when it does.
+    parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
+    parts.alertmanagers.apply(prepared)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    parts.alertmanagers.apply(prepared)?;
-    parts.app.config.store(Arc::new(CurrentConfig {
-        external_labels: loaded.config.global.external_labels(),
-        yaml: loaded.yaml,
-        loaded_ms: parts.app.clock.now_ms(),
-    }));
+    let settings = Settings {
+        interval_ms: global.evaluation_interval.ms(),
+        query_offset_ms: global.rule_query_offset.ms(),
+        external_labels: external_labels.clone(),
+        external_url: parts.app.options.external_url.clone(),
+    };
+    // A changed group waits for its evaluation to end: not on a thread that serves connections.
+    let rules = Arc::clone(&parts.rules);
+    let applied = tokio::task::spawn_blocking(move || rules.apply(groups, settings)).await;
+    applied.map_err(|e| format!("applying rules: {e}"))?;
+    let loaded_ms = parts.app.clock.now_ms();
+    parts.app.config.store(Arc::new(CurrentConfig { external_labels, yaml: loaded.yaml, loaded_ms }));
     Ok(())
 }
 
-fn reload(parts: &mut Parts) -> Result<(), String> {
+async fn reload(parts: &mut Parts) -> Result<(), String> {
     tracing::info!("Loading configuration file");
-    let result =
-        config::load(&parts.source, &parts.load).map_err(|e| e.to_string()).and_then(|loaded| apply(parts, loaded));
+    let result = match config::load(&parts.source, &parts.load) {
+        Ok(loaded) => apply(parts, loaded).await,
+        Err(e) => Err(e.to_string()),
+    };
     parts.status.set(result.is_ok(), parts.app.clock.now_ms());
     match &result {
         Ok(()) => tracing::info!("Completed loading of configuration file"),
@@ -282,9 +434,9 @@ async fn main_loop(
         };
         tokio::select! {
             () = shutdown.as_mut() => return,
-            _ = hung_up => drop(reload(parts)),
+            _ = hung_up => drop(reload(parts).await),
             command = asked.recv() => match command {
-                Some(Command::Reload(done)) => drop(done.send(reload(parts))),
+                Some(Command::Reload(done)) => drop(done.send(reload(parts).await)),
                 Some(Command::Quit) | None => return,
             },
         }
@@ -293,7 +445,11 @@ async fn main_loop(
 
 /// Stops writers before the store, and tells the Alertmanagers what is left to tell.
 async fn stop(parts: Parts) -> Result<(), Error> {
-    let Parts { db, notifier, alertmanagers, drain, .. } = parts;
+    let Parts { db, notifier, scrape, rules, alertmanagers, drain, .. } = parts;
+    // Running evaluations are told to give up, so neither waits long.
+    let rules_stopped = tokio::task::spawn_blocking(move || rules.stop());
+    scrape.stop().await;
+    let _ = rules_stopped.await; // a panic while stopping is logged by the runtime, and there is nothing left to do
     drop(alertmanagers);
     notifier.stop(drain.then_some(NOTIFIER_DRAIN)).await;
     let closed = tokio::task::spawn_blocking(move || db.close()).await;

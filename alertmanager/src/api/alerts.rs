@@ -291,12 +291,13 @@ pub async fn groups(State(am): State<App>, RawQuery(query): RawQuery) -> Respons
                     .values()
                     .filter(|a| !a.is_resolved_at(now_ms))
                     .filter_map(|a| {
-                        let receivers = names(&core, &core.routes_of(a));
+                        let mut receivers = names(&core, &core.routes_of(a));
+                        receivers.retain(|r| query.takes_receiver(&core, &r.name));
                         query.show(&core, a, receivers, &group.muted_by, now_ms)
                     })
                     .collect();
-                let all_muted = alerts.iter().all(|a| a.status.state == "suppressed");
-                if alerts.is_empty() || (!query.muted && all_muted) {
+                // Muted are groups outside of their route's time intervals; silenced and inhibited ones have own flags.
+                if alerts.is_empty() || (!query.muted && !group.muted_by.is_empty()) {
                     return None;
                 }
                 Some(ShownGroup {

@@ -161,7 +161,7 @@ fn receivers_that_do_not_send_resolved_stay_quiet_but_remember() {
     assert_eq!(lab.core.take_unsaved().len(), 2);
     // It fires again: that is news.
     lab.post("alertname=A i=1 team=mail", false);
-    assert_eq!(lab.told(60), ["email new alerts added: 1+", "webhook new alerts added: 1+"]);
+    assert_eq!(lab.told(60), ["email first notification: 1+", "webhook first notification: 1+"]);
 }
 
 #[test]

@@ -2,9 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod support;
 
-use std::path::Path;
-
-use support::{lines_of_families, page, unpack_ttar};
+use support::{Fixtures, ask, exporter, lines_of_families, page};
 
 /// Collector, the families it owns on the expected page: prefixes; a `!` takes out, an exact name ends in a blank.
 const COLLECTORS: &[(&str, &[&str])] = &[
@@ -80,6 +78,7 @@ const COLLECTORS: &[(&str, &[&str])] = &[
     ("tapestats", &["node_tape_"]),
     ("fibrechannel", &["node_fibrechannel_"]),
     ("xfs", &["node_xfs_"]),
+    ("zfs", &["node_zfs_"]),
     ("btrfs", &["node_btrfs_"]),
     ("ipvs", &["node_ipvs_"]),
     ("nfs", &["node_nfs_"]),
@@ -91,6 +90,13 @@ const COLLECTORS: &[(&str, &[&str])] = &[
     ("buddyinfo", &["node_buddyinfo_"]),
     ("meminfo_numa", &["node_memory_numa_"]),
     ("cpu_vulnerabilities", &["node_cpu_vulnerabilities_"]),
+    ("dmmultipath", &["node_dmmultipath_"]),
+    ("cgroups", &["node_cgroups_"]),
+    ("ksmd", &["node_ksmd_"]),
+    ("slabinfo", &["node_slabinfo_"]),
+    ("lnstat", &["node_lnstat_"]),
+    ("xfrm", &["node_xfrm_"]),
+    ("zoneinfo", &["node_zoneinfo_"]),
 ];
 
 /// What upstream's end-to-end test passes, apart from the paths.
@@ -105,54 +111,21 @@ const FLAGS: &[&str] = &[
     "--collector.netclass.ignore-invalid-speed",
 ];
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (entry, target) = {
-            let e = entry.unwrap();
-            let t = to.join(e.file_name());
-            (e, t)
-        };
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 #[tokio::test]
 async fn fixtures_give_upstreams_page() {
     let suite = "node exporter fixtures";
-    let Some(corpus) = ferula_testkit::corpus(suite, "fixtures/node_exporter") else { return };
-    // Some labels hold paths, relative to upstream's checkout.
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path();
-    copy(&corpus.join("proc"), &root.join("proc"));
-    copy(&corpus.join("usr"), &root.join("usr"));
-    copy(&corpus.join("textfile"), &root.join("textfile"));
-    std::os::unix::fs::symlink("10", root.join("proc/self")).unwrap();
-    for archive in ["sys.ttar", "udev.ttar"] {
-        unpack_ttar(&std::fs::read(corpus.join(archive)).unwrap(), root);
-    }
-    let expected = std::fs::read_to_string(corpus.join("e2e-output.txt")).unwrap();
-
-    let path = |p: &str| root.join(p).to_string_lossy().into_owned();
-    let mut flags: Vec<String> = FLAGS.iter().map(|f| (*f).to_owned()).collect();
-    flags.extend([
-        format!("--path.procfs={}", path("proc")),
-        format!("--path.sysfs={}", path("sys")),
-        format!("--path.rootfs={}", root.to_string_lossy()),
-        format!("--path.udev.data={}", path("udev/data")),
-        format!("--collector.textfile.directory={}", path("textfile/two_metric_files")),
-    ]);
+    let Some(fixtures) = Fixtures::unpack(suite) else { return };
+    let expected = fixtures.expected();
+    let mut flags = fixtures.flags();
+    flags.extend(FLAGS.iter().map(|f| (*f).to_owned()));
     flags.extend(COLLECTORS.iter().map(|(name, _)| format!("--collector.{name}")));
 
+    let exporter = exporter(&flags);
     let mut wrong = Vec::new();
     let mut lines = 0;
     for (collector, families) in COLLECTORS {
-        let got = page(&flags, &format!("collect[]={collector}")).await;
-        let got = got.replace(&*root.to_string_lossy(), "collector/fixtures");
+        let got = ask(&exporter, &format!("collect[]={collector}")).await;
+        let got = got.replace(&fixtures.root(), "collector/fixtures");
         let (got, want) = (lines_of_families(&got, families), lines_of_families(&expected, families));
         lines += want.len();
         assert!(!want.is_empty(), "{collector}: nothing expected, the table is wrong");

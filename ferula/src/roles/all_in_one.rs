@@ -74,6 +74,7 @@ async fn run(flags: Values, data: PathBuf, config: PathBuf) -> Result<(), Stop> 
     server.listen_addresses = vec![flags.text("server.listen-address").to_owned()];
     server.web.external_url = format!("http://{}:{}", super::hostname(), port(&flags, "server.listen-address"));
     server.web.enable_lifecycle = true;
+    server.scrape.first_scrape_at_once = true; // someone is waiting for the first sample
     let alertmanager = ferula_alertmanager::Options {
         config_file: config.join("alertmanager.yml"),
         storage_path: data.join("alertmanager"),

@@ -93,8 +93,10 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
             enable_lifecycle: flags.bool("web.enable-lifecycle"),
             enable_admin_api: flags.bool("web.enable-admin-api"),
             enable_remote_write: flags.bool("web.enable-remote-write-receiver") || has("remote-write-receiver"),
-            cors_origin: ferula_regex::Regex::anchored(flags.text("web.cors.origin"))
-                .map_err(|e| usage(format!("--web.cors.origin: {e}")))?,
+            cors_origin: Some(
+                ferula_regex::Regex::anchored(flags.text("web.cors.origin"))
+                    .map_err(|e| usage(format!("--web.cors.origin: {e}")))?,
+            ),
             flags: flags.to_map(),
             build: BuildInfo::default(),
         },
@@ -124,6 +126,14 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
             ..NotifierOptions::default()
         },
         notifier_drain: flags.bool("alertmanager.drain-notification-queue-on-shutdown"),
+        scrape: ferula_server::ScrapeOptions { host: super::hostname(), ..Default::default() },
+        rules: ferula_server::RuleOptions {
+            resend_delay_ms: flags.duration_ms("rules.alert.resend-delay"),
+            outage_tolerance_ms: flags.duration_ms("rules.alert.for-outage-tolerance"),
+            for_grace_ms: flags.duration_ms("rules.alert.for-grace-period"),
+            concurrent_rules: if has("concurrent-rule-eval") { count("rules.max-concurrent-evals").max(1) } else { 1 },
+            ..Default::default()
+        },
         local_alertmanagers: None,
     })
 }

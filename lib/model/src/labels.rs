@@ -309,15 +309,23 @@ pub struct LabelsIter<'a> {
 }
 
 impl<'a> LabelsIter<'a> {
+    #[inline]
     fn string(&mut self) -> Option<&'a str> {
-        let (mut len, mut shift, mut used) = (0usize, 0u32, 0usize);
-        for b in self.rest.bytes() {
-            used += 1;
+        let first = *self.rest.as_bytes().first()?;
+        // Nearly all strings are shorter than 64 bytes: one byte of length.
+        let (len, used) = if first & 0x40 == 0 { (usize::from(first), 1) } else { self.long_length()? };
+        let (head, rest) = self.rest.split_at_checked(used + len)?;
+        self.rest = rest;
+        head.get(used..)
+    }
+
+    #[cold]
+    fn long_length(&self) -> Option<(usize, usize)> {
+        let (mut len, mut shift) = (0usize, 0u32);
+        for (i, b) in self.rest.bytes().enumerate() {
             len |= usize::from(b & 0x3f) << shift;
             if b & 0x40 == 0 {
-                let s = self.rest.get(used..used + len)?;
-                self.rest = self.rest.get(used + len..)?;
-                return Some(s);
+                return Some((len, i + 1));
             }
             shift += 6;
         }
@@ -327,6 +335,7 @@ impl<'a> LabelsIter<'a> {
 
 impl<'a> Iterator for LabelsIter<'a> {
     type Item = (&'a str, &'a str);
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let n = self.string()?;
         Some((n, self.string()?))

@@ -54,6 +54,9 @@ impl Action {
     }
     /// Any letter case, as upstream.
     pub fn parse(text: &str) -> Result<Action, Error> {
+        if text.is_empty() {
+            return Err(Error("relabel action cannot be empty".to_owned()));
+        }
         let lower = text.to_lowercase();
         Action::ALL
             .into_iter()

@@ -53,6 +53,7 @@ struct Inner {
     group_names: Vec<Option<String>>,
     matcher: Matcher,
     literals: Literals,
+    states: usize,
     /// Built at once where `matcher` needs it, else when groups are first asked for.
     automaton: OnceLock<Option<regex::Regex>>,
 }
@@ -75,12 +76,17 @@ impl Regex {
     /// Must match the whole text; `.` matches newline (`^(?s:...)$`). What matchers and relabelling use.
     pub fn anchored(pattern: &str) -> Result<Regex, Error> {
         let translated = translate::translate(pattern)?;
-        let (literals, shape) = match literals::plain_list(pattern).map(literals::set) {
-            Some(shape) => (literals::literals(&shape), shape),
+        let (literals, shape, states) = match literals::plain_list(pattern).map(literals::set) {
+            // An automaton, should it be needed, has a state for every character and more for dots.
+            Some(shape) => (literals::literals(&shape), shape, pattern.len()),
             None => with_stack(translated.depth, || -> Result<_, Error> {
                 let hir = literals::parse(&translated.text)?;
                 let shape = literals::shape(&hir);
-                Ok((Some(literals::literals(&shape).unwrap_or_else(|| literals::extract(&hir))), shape))
+                Ok((
+                    Some(literals::literals(&shape).unwrap_or_else(|| literals::extract(&hir))),
+                    shape,
+                    literals::states(&hir),
+                ))
             })??,
         };
         let literals = literals.unwrap_or(Literals::None);
@@ -96,17 +102,24 @@ impl Regex {
             Shape::Other => Matcher::Automaton,
         };
         let text = format!("^(?s:{})$", translated.text);
-        Regex::build(pattern, Translated { text, ..translated }, matcher, literals)
+        Regex::build(pattern, Translated { text, ..translated }, matcher, literals, states)
     }
 
     /// Matches anywhere, as Go's `regexp.Compile`.
     pub fn plain(pattern: &str) -> Result<Regex, Error> {
-        Regex::build(pattern, translate::translate(pattern)?, Matcher::Automaton, Literals::None)
+        Regex::build(pattern, translate::translate(pattern)?, Matcher::Automaton, Literals::None, pattern.len())
     }
 
-    fn build(pattern: &str, translated: Translated, matcher: Matcher, literals: Literals) -> Result<Regex, Error> {
+    fn build(
+        pattern: &str,
+        translated: Translated,
+        matcher: Matcher,
+        literals: Literals,
+        states: usize,
+    ) -> Result<Regex, Error> {
         let Translated { text: translated, group_names, depth } = translated;
         let automaton = OnceLock::new();
+        let states = if let Matcher::Automaton = matcher { states } else { 0 };
         if let Matcher::Automaton = matcher {
             let built = compile(&translated, depth)?.map_err(|e| match e {
                 regex::Error::CompiledTooBig(_) => Error::go("expression too large", pattern),
@@ -116,7 +129,9 @@ impl Regex {
             let _ = automaton.set(Some(built));
         }
         let pattern = Box::from(pattern);
-        Ok(Regex { inner: Arc::new(Inner { pattern, translated, depth, group_names, matcher, literals, automaton }) })
+        Ok(Regex {
+            inner: Arc::new(Inner { pattern, translated, depth, group_names, matcher, literals, states, automaton }),
+        })
     }
 
     /// The pattern as the user wrote it.
@@ -143,6 +158,12 @@ impl Regex {
     /// expressions have any.
     pub fn literals(&self) -> &Literals {
         &self.inner.literals
+    }
+
+    /// About how many states the automaton of an anchored expression has, 0 where it needs none: what compiling it cost,
+    /// for those who accept many.
+    pub fn states(&self) -> usize {
+        self.inner.states
     }
 
     /// `None` only where a set of literals is too large for one, or the machine has no thread left to build it on.

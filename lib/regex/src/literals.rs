@@ -105,6 +105,25 @@ fn parts(hir: &Hir) -> Vec<&Hir> {
     parts.iter().collect()
 }
 
+/// About how many states an automaton for it has. Recursive to the nesting cap.
+pub fn states(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(l) => l.0.len(),
+        // A range of characters is a few ranges of bytes.
+        HirKind::Class(Class::Unicode(class)) => class.ranges().len() * 3,
+        HirKind::Class(Class::Bytes(class)) => class.ranges().len(),
+        HirKind::Capture(c) => states(&c.sub).saturating_add(2),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().fold(1, |sum: usize, part| sum.saturating_add(states(part)))
+        }
+        HirKind::Repetition(r) => {
+            let copies = usize::try_from(r.max.unwrap_or(r.min.max(1))).unwrap_or(usize::MAX);
+            states(&r.sub).saturating_add(1).saturating_mul(copies)
+        }
+    }
+}
+
 /// The texts of a pattern that is but a list of them, `a|b\.c|d`, read without a parser: such lists can be long.
 pub fn plain_list(pattern: &str) -> Option<Vec<String>> {
     let mut texts = vec![String::new()];

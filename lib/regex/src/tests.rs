@@ -70,6 +70,7 @@ fn reads_as_go() {
         (r"#\ a", "# a", "a"),
         (r"a(?i)*B", "aab", "Ab"),
         (r"ab*(?i)?", "abb", "AB"),
+        (r"(?ii)a(?i-i)b", "Ab", "AB"),
         (r"\-\!\/\%\#", "-!/%#", ""),
     ] {
         let re = whole(pattern);
@@ -178,6 +179,14 @@ fn long_lists_are_looked_up() {
     let re = whole(&list.join("|"));
     assert!(re.inner.automaton.get().is_none());
     assert!(re.is_match("host-49999.example.org") && !re.is_match("host-50000.example.org"));
+}
+
+#[test]
+fn says_what_it_cost() {
+    assert_eq!(whole("a|b").states() + whole("a.*").states() + whole("a.c").states(), 0);
+    let small = whole("a[0-9]+b").states();
+    assert!((5..20).contains(&small), "{small}");
+    assert!(whole(r"(\pL{30}){5}").states() > 100_000);
 }
 
 #[test]

@@ -235,20 +235,32 @@ impl<'a> Translator<'a> {
     /// `(?i)`, `(?i-s:`, `(?:`.
     fn flags(&mut self, rest: &str) -> Result<(), Error> {
         let mut negative = false;
-        let mut letters = 0;
+        let mut after_minus = 0;
+        // The regex crate takes each flag once, Go any number of times: the last time counts.
+        let (mut on, mut off) = (String::new(), String::new());
         for (at, c) in rest.char_indices().skip(2) {
             match c {
-                'i' | 'm' | 's' | 'U' => letters += 1,
-                '-' if !negative => (negative, letters) = (true, 0),
-                ':' | ')' if !negative || letters > 0 => {
-                    let text = rest.get(..=at).unwrap_or("");
+                'i' | 'm' | 's' | 'U' => {
+                    on.retain(|f| f != c);
+                    off.retain(|f| f != c);
+                    if negative {
+                        off.push(c)
+                    } else {
+                        on.push(c)
+                    }
+                    after_minus += usize::from(negative);
+                }
+                '-' if !negative => negative = true,
+                ':' | ')' if !negative || after_minus > 0 => {
+                    let minus = if off.is_empty() { "" } else { "-" };
+                    let text = format!("(?{on}{minus}{off}{c}");
                     if c == ':' {
-                        return self.enter(text, at + 1);
+                        return self.enter(&text, at + 1);
                     }
                     // Flags until the end of the group. `(?)` changes nothing, and the regex crate refuses it.
                     self.now.flags_start.get_or_insert(self.out.len());
                     self.now.operator = None;
-                    self.out.push_str(if text == "(?)" { "" } else { text });
+                    self.out.push_str(if text == "(?)" { "" } else { &text });
                     self.at += at + 1;
                     return Ok(());
                 }

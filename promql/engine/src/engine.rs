@@ -10,7 +10,7 @@ use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
-use crate::eval::{Output, eval};
+use crate::eval::{Output, defines_order, eval};
 use crate::grid::Grid;
 use crate::query::{Query, Semantics};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
@@ -83,6 +83,17 @@ impl Engine {
         t_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<Evaluation, QueryError> {
+        deep_enough(expr, || self.instant_here(ctx, queryable, expr, t_ms, options))
+    }
+
+    fn instant_here(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        t_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
         let q = self.query(ctx, queryable, expr, Grid::instant(t_ms), t_ms, 0, options)?;
         let value = if expr.value_type() == ValueType::Matrix {
             Value::Matrix(range_vector(&q, expr, t_ms)?)
@@ -93,7 +104,11 @@ impl Engine {
                 Output::Series(s) => {
                     let mut held = q.collect(s)?;
                     let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
-                    Value::Vector(columns.into_iter().filter_map(|c| sample(c, t_ms)).collect())
+                    let mut samples: Vec<Sample> = columns.into_iter().filter_map(|c| sample(c, t_ms)).collect();
+                    if !defines_order(expr) {
+                        samples.sort_by_cached_key(|s| sort_key(&s.labels));
+                    }
+                    Value::Vector(samples)
                 }
             }
         };
@@ -117,6 +132,19 @@ impl Engine {
                 expr.value_type().documented()
             )));
         }
+        deep_enough(expr, || self.range_here(ctx, queryable, expr, start_ms, end_ms, step_ms, options))
+    }
+
+    fn range_here(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
         let grid = Grid::range(start_ms, end_ms, step_ms);
         let q = self.query(ctx, queryable, expr, grid, end_ms, step_ms, options)?;
         let mut series = match eval(&q, expr, grid)? {
@@ -131,7 +159,7 @@ impl Engine {
                 columns.into_iter().map(|c| points(c, grid)).collect()
             }
         };
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        series.sort_by_cached_key(|s| sort_key(&s.labels));
         Ok(finish(&q, Value::Matrix(series), options))
     }
 
@@ -155,15 +183,60 @@ impl Engine {
             subquery_step_ms: o.subquery_step_ms.max(1),
             samples_max: o.samples_max,
         };
+        if top.n as u64 > semantics.samples_max {
+            return Err(QueryError::TooManySamples);
+        }
         // One querier for the whole query: all selectors see the same state of the store.
         let times = crate::eval::extent(expr, top.start_ms, top_end_ms, top_step_ms, &semantics)?;
         let querier = queryable.querier(times.0, times.1)?;
         let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
         q.text = options.text;
+        q.sorted = crate::eval::picked_from(expr);
         q.stats_only = crate::eval::stats_only(expr);
-        q.admit(top)?;
         Ok(q)
     }
+}
+
+/// Nesting up to which an evaluation fits any caller's stack; deeper ones get a thread with a stack of their own.
+const HEIGHT_HERE: usize = 16;
+/// For the deepest tree the parser lets through, with room to spare. Only the pages used cost memory.
+const STACK_BYTES: usize = 64 << 20;
+
+fn height(expr: &Expr) -> usize {
+    let (mut open, mut highest) = (vec![(expr, 1)], 0);
+    while let Some((e, h)) = open.pop() {
+        highest = highest.max(h);
+        open.extend(e.children().into_iter().map(|c| (c, h + 1)));
+    }
+    highest
+}
+
+fn deep_enough(
+    expr: &Expr,
+    f: impl FnOnce() -> Result<Evaluation, QueryError> + Send,
+) -> Result<Evaluation, QueryError> {
+    if height(expr) <= HEIGHT_HERE {
+        return f();
+    }
+    std::thread::scope(|s| {
+        let thread = std::thread::Builder::new().name("promql-deep".to_owned()).stack_size(STACK_BYTES);
+        let handle = thread
+            .spawn_scoped(s, f)
+            .map_err(|e| QueryError::execution(format!("cannot start a thread for a deep expression: {e}")))?;
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Bytes in the order of labels: names and values end with a byte below all text.
+fn sort_key(labels: &Labels) -> Vec<u8> {
+    let mut key = Vec::with_capacity(labels.size_bytes() + 16);
+    for (n, v) in labels {
+        for text in [n, v] {
+            key.extend_from_slice(text.as_bytes());
+            key.push(0);
+        }
+    }
+    key
 }
 
 /// Names dropped late, and label sets unique.
@@ -173,6 +246,7 @@ fn cleaned(q: &Query<'_>, mut columns: Vec<Column>) -> Result<Vec<Column>, Query
     }
     for c in columns.iter_mut().filter(|c| c.drop_name) {
         c.id.hide(q.name_labels());
+        c.drop_name = false;
     }
     merge(columns, Duplicates::Merge)
 }
@@ -223,7 +297,7 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
         }
     }
     q.release(held);
-    out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    out.sort_by_cached_key(|s| sort_key(&s.labels));
     Ok(out)
 }
 

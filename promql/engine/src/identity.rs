@@ -86,6 +86,17 @@ impl Identity {
             }
         });
     }
+    /// Interned ids of all labels, the hidden ones too, where the store has them; with what is hidden.
+    pub fn interned(&self) -> Option<InternedIds<'_>> {
+        self.view.interned().map(|(table, ids)| InternedIds { table, hidden: self.hidden, ids })
+    }
+    /// The name of the `i`-th label, hidden or not.
+    pub fn name_at(&self, i: usize) -> &str {
+        self.view.pair(i).0
+    }
+    pub fn hides(&self, name: &str) -> bool {
+        self.hidden.hides(name)
+    }
     pub fn compare(&self, other: &Identity) -> Ordering {
         if self.hidden == Hidden::Nothing && other.hidden == Hidden::Nothing {
             ferula_model::labels::compare(&*self.view, &*other.view)
@@ -93,6 +104,14 @@ impl Identity {
             self.to_labels().cmp(&other.to_labels())
         }
     }
+}
+
+/// See [`Identity::interned`].
+pub(crate) struct InternedIds<'v> {
+    pub table: u64,
+    pub hidden: Hidden,
+    /// Name and value of each label.
+    pub ids: &'v [(u32, u32)],
 }
 
 /// Appends a pair unambiguously: 0xff occurs in no UTF-8 text.

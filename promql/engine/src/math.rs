@@ -23,10 +23,49 @@ impl Sum {
         }
         self.sum = t;
     }
+    /// [`add`](Self::add) as long as the sum stays finite; the caller checks in the end: once infinite or NaN, a sum
+    /// never is finite again.
+    #[inline(always)]
+    pub fn add_finite(self, x: f64) -> Sum {
+        let t = self.sum + x;
+        let lost = if self.sum.abs() >= x.abs() { (self.sum - t) + x } else { (x - t) + self.sum };
+        Sum { sum: t, comp: self.comp + lost }
+    }
     #[inline(always)]
     pub fn value(self) -> f64 {
         self.sum + self.comp
     }
+}
+
+/// Folds the values of many windows, four windows at a time: each fold waits for its own previous step only, so four
+/// of them take little longer than one. Order within a window is kept. `done` gets each window's number and result;
+/// empty windows are left out. An error of `done` ends it.
+pub fn fold_windows<S: Copy, E>(
+    values: &[f64],
+    bounds: &[(u32, u32)],
+    init: S,
+    step: impl Fn(S, f64) -> S,
+    mut done: impl FnMut(usize, &[f64], S) -> Result<(), E>,
+) -> Result<(), E> {
+    let window = |(from, to): (u32, u32)| values.get(from as usize..to as usize).unwrap_or(&[]);
+    let mut n = 0;
+    for four in bounds.chunks(4) {
+        let mut windows: [&[f64]; 4] = [&[]; 4];
+        four.iter().zip(&mut windows).for_each(|(b, w)| *w = window(*b));
+        let shared = windows.iter().map(|w| w.len()).min().unwrap_or(0);
+        let mut states = [init; 4];
+        let [a, b, c, d] = windows.map(|w| &w[..shared]);
+        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+            states = [step(states[0], *a), step(states[1], *b), step(states[2], *c), step(states[3], *d)];
+        }
+        for (i, (w, s)) in windows.iter().zip(states).take(four.len()).enumerate() {
+            if !w.is_empty() {
+                done(n + i, w, w[shared..].iter().fold(s, |s, v| step(s, *v)))?;
+            }
+        }
+        n += 4;
+    }
+    Ok(())
 }
 
 /// A mean that sums as long as the sum is finite and continues incrementally from there.

@@ -37,6 +37,8 @@ pub(crate) struct Query<'q> {
     pub top_step_ms: i64,
     /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
     pub stats_only: Vec<u32>,
+    /// Selectors (by where they start) whose series have to come in label order: what picks series depends on it.
+    pub sorted: Vec<u32>,
     pub text: Option<&'q str>,
     pub notes: Notes,
     pub samples: Samples,
@@ -97,6 +99,7 @@ impl<'q> Query<'q> {
             top_end_ms,
             top_step_ms,
             stats_only: Vec::new(),
+            sorted: Vec::new(),
             text: None,
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),
@@ -148,6 +151,9 @@ impl<'q> Query<'q> {
 
     /// To be called for every series, or every 1,024 samples of anything: looks at deadline and cancellation now and then.
     pub fn tick(&self, work: u32) -> Result<(), QueryError> {
+        if work == 0 {
+            return Ok(());
+        }
         let before = self.ticks.fetch_add(work, Ordering::Relaxed);
         if (before >> 10) != (before.wrapping_add(work) >> 10) {
             self.ctx.check()?;

@@ -1,5 +1,7 @@
 //! Types and the other rules the grammar cannot say. Runs only on a tree without syntax errors, in upstream's order,
 //! because only the first error is reported.
+use std::collections::HashSet;
+
 use ferula_model::labels::{METRIC_NAME, quoted};
 
 use crate::ast::*;
@@ -217,11 +219,12 @@ impl<'e> Check<'e> {
         if b.op.is_comparison() && !b.return_bool && (lhs, rhs) == (Scalar, Scalar) {
             return self.fail(self.operator_span(b), "comparisons between scalars must use BOOL modifier");
         }
-        if let Some(m) = &b.matching
-            && let Some(twice) = m.labels.iter().find(|l| m.on && m.include.contains(l))
-        {
-            let message = format!("label {} must not occur in ON and GROUP clause at once", quoted(twice));
-            return self.fail(self.operator_span(b), message);
+        if let Some(m) = b.matching.as_ref().filter(|m| m.on && !m.include.is_empty()) {
+            let include: HashSet<&String> = m.include.iter().collect();
+            if let Some(twice) = m.labels.iter().find(|l| include.contains(l)) {
+                let message = format!("label {} must not occur in ON and GROUP clause at once", quoted(twice));
+                return self.fail(self.operator_span(b), message);
+            }
         }
         for (side, got) in [(&b.lhs, lhs), (&b.rhs, rhs)] {
             if !matches!(got, Scalar | Vector) {

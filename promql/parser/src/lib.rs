@@ -63,6 +63,8 @@ pub struct ParseOptions {
     /// Height of the whole tree: also counts operators in a row (`1 + 1 + ...`), which nest to the left.
     pub height_max: usize,
     pub selectors_max: usize,
+    /// States of all automata of regular expressions together (`ferula_regex::Regex::states`).
+    pub regex_states_max: usize,
 }
 
 impl Default for ParseOptions {
@@ -77,6 +79,7 @@ impl Default for ParseOptions {
             depth_max: 128,
             height_max: 1_000,
             selectors_max: 10_000,
+            regex_states_max: 4_000_000,
         }
     }
 }

@@ -34,6 +34,15 @@ impl Peer {
             println!("SKIPPED promql-parser peer: no prometheus in PEERS");
             return None;
         }
+        let version = Command::new(&program).arg("--version").output().unwrap();
+        let version = String::from_utf8_lossy(&version.stdout).into_owned() + &String::from_utf8_lossy(&version.stderr);
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse::<u32>().ok());
+        let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if (major, minor) < (3, 5) {
+            println!("SKIPPED promql-parser peer: prometheus {major}.{minor} is older than 3.5");
+            return None;
+        }
+        println!("promql-parser peer: {}", version.lines().next().unwrap_or(""));
         let dir = std::env::temp_dir().join(format!("ferula-parser-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("p.yml"), "global: {scrape_interval: 1h}\n").unwrap();
@@ -64,27 +73,42 @@ impl Peer {
         Some(Peer { child, address, dir })
     }
 
-    /// The formatted query, or the message.
-    fn format(&self, query: &str) -> Result<String, String> {
+    fn post(&self, path: &str, query: &str) -> Value {
         let escaped: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
         let body = format!("query={escaped}");
         let mut stream = TcpStream::connect(&self.address).unwrap();
-        write!(
-            stream,
-            "POST /api/v1/format_query HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        let head = format!(
+            "POST {path} HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
             body.len()
-        )
-        .unwrap();
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer);
         let (_, json) = answer.split_once("\r\n\r\n").unwrap();
-        let v: Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{query:?}: {e}: {json}"));
+        serde_json::from_str(json).unwrap_or_else(|e| panic!("{query:?}: {e}: {json}"))
+    }
+
+    /// The formatted query, or the message.
+    fn format(&self, query: &str) -> Result<String, String> {
+        let v = self.post("/api/v1/format_query", query);
         match v["data"].as_str() {
             Some(formatted) => Ok(formatted.to_owned()),
             None => Err(v["error"].as_str().unwrap().trim_start_matches("invalid parameter \"query\": ").to_owned()),
         }
     }
+
+    /// What `label_replace` makes of `text`: the expanded template, or nothing where the pattern does not match.
+    fn replace(&self, pattern: &str, template: &str, text: &str) -> Option<String> {
+        let [pattern, template, text] = [pattern, template, text].map(ferula_model::labels::quoted);
+        let inner = format!("label_replace(vector(1), \"a\", {text}, \"\", \"\")");
+        let v = self.post("/api/v1/query", &format!("label_replace({inner}, \"m\", {template}, \"a\", {pattern})"));
+        v["data"]["result"][0]["metric"]["m"].as_str().map(str::to_owned)
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default)
 }
 
 /// A small generator: the tests are to be repeatable everywhere.
@@ -156,8 +180,11 @@ fn is_known_difference(text: &str, ours: &Result<String, String>, theirs: &Resul
     let told = |r: &Result<String, String>| r.as_ref().is_err_and(|e| durations.iter().any(|w| e.contains(w)));
     // Labels of a grouping are quoted since 3.6 where they need it.
     let unquoted = |r: &Result<String, String>| r.clone().unwrap_or_default().replace('"', "").replace("\\n", "\n");
-    // It prints an offset's doubled sign as it is written.
-    lower.contains("--")
+    // Parentheses around a lone number of a duration are kept since.
+    let bare = |r: &Result<String, String>| r.clone().unwrap_or_default().replace(['(', ')'], "");
+    (ours.is_ok() && theirs.is_ok() && bare(ours) == bare(theirs))
+        // It prints an offset's doubled sign as it is written.
+        || lower.contains("--")
         || (ours.is_ok() && theirs.is_ok() && unquoted(ours) == unquoted(theirs))
         || ours.as_ref().is_err_and(|e| e.ends_with("expected ':'"))
         || theirs.as_ref().is_err_and(|e| odd.iter().any(|w| e.contains(w)))
@@ -172,7 +199,6 @@ fn says_what_the_peer_says() {
         return;
     };
     let Some(peer) = Peer::start("queries") else { return };
-    let number = |name, default| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
     let (seed, rounds) = (number("FERULA_SEED", 0x5eed), number("FERULA_ROUNDS", 1500));
     let mut text = String::new();
     for file in ["promqltest.jsonl.gz", "realworld.jsonl.gz"] {
@@ -211,11 +237,10 @@ fn says_what_the_peer_says() {
 /// The same referee on regular expressions: random ones made of what the dialects read differently.
 #[test]
 fn takes_the_expressions_the_peer_takes() {
-    const PIECES: &str = r"a b 0 1 é - ^ $ . | * + ? *? ** ( ) (?: (?i) (?i: (?s) (?P<n> (?<n> (?x) (?= (?<= [ ] [^ [[ [] [a-c] [^a] [a-] \
+    const PIECES: &str = r"a b 0 1 é - ^ $ . | * + ? *? ** ( ) (?: (?i) (?i: (?s) (?ii) (?i-i) (?-si:a) (?U) (?m) (?P<n> (?<n> (?x) (?= (?<= [ ] [^ [[ [] [a-c] [^a] [a-] \
         [z-a] [--a] [&& ~~ [: :] [:alpha:] [:^alpha:] [:foo:] {2} {,2} {2,} {1,3} {1001} {2 {a} } {02} \d \D \w \s \b \B \A \z \Z \C \Q \E \
         \pL \p{Greek} \p{greek} \P{^Lu} \p{Foo} \p \1 \0 \123 \x41 \x{41} \x{110000} \xg \u0041 \- \< \é \\ (a{500}){3} , : = & ~ #";
     let Some(peer) = Peer::start("expressions") else { return };
-    let number = |name, default| std::env::var(name).ok().and_then(|s| s.parse().ok()).unwrap_or(default);
     let (seed, rounds) = (number("FERULA_SEED", 0x5eed), number("FERULA_ROUNDS", 1500));
     let vocabulary: Vec<&str> = PIECES.split_whitespace().filter(|p| *p != "\\").collect();
     let mut dice = Dice(seed | 1);
@@ -235,6 +260,43 @@ fn takes_the_expressions_the_peer_takes() {
     }
     println!(
         "promql-parser peer: seed {seed}, {equal} of {rounds} regular expressions judged alike ({refused} refusals, word for word)"
+    );
+    assert!(wrong.is_empty(), "{} wrong, seed {seed}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+}
+
+/// And on what they match, and what their groups hold.
+#[test]
+fn matches_what_the_peer_matches() {
+    const PIECES: &str = r"a b c é . .* .+ a* b+ c? a*? [ab] [^a] [a-c]+ (a) (b|c) (a|ab)(c|bcd) (?i)A (?i:B) (?-s:.) (?P<n>b) (?U) | ^ $ \b \B \d \w \W \s \S \pL \PL \x61
+        {2} (ab)* (?:b) [[:alpha:]] [^\w] (a|b)*";
+    let Some(peer) = Peer::start("matches") else { return };
+    let (seed, rounds) = (number("FERULA_SEED", 0x5eed), number("FERULA_ROUNDS", 1500));
+    let patterns: Vec<&str> = PIECES.split_whitespace().collect();
+    let texts = ["a", "b", "c", "ab", "B", "A", "é", " ", "\n", "1", "_", "É", "\u{212a}", "\u{17f}"];
+    let mut dice = Dice(seed | 1);
+    let (mut alike, mut matched) = (0, 0);
+    let mut wrong = Vec::new();
+    while ((alike + wrong.len()) as u64) < rounds {
+        let pattern: String = (0..1 + dice.below(4)).map(|_| patterns[dice.below(patterns.len())]).collect();
+        let text: String = (0..dice.below(5)).map(|_| texts[dice.below(texts.len())]).collect();
+        let Ok(re) = ferula_regex::Regex::anchored(&pattern) else { continue };
+        let template = "<$0|$1|${2}|$n>";
+        let ours = re.captures(&text).map(|c| {
+            let mut out = String::new();
+            ferula_regex::expand(template, &c, &mut out);
+            out
+        });
+        assert_eq!(ours.is_some(), re.is_match(&text), "{pattern} on {text:?}");
+        let theirs = peer.replace(&pattern, template, &text);
+        if ours == theirs {
+            alike += 1;
+            matched += usize::from(ours.is_some());
+        } else {
+            wrong.push(format!("{pattern} on {text:?}\n ours   {ours:?}\n theirs {theirs:?}"));
+        }
+    }
+    println!(
+        "promql-parser peer: seed {seed}, {alike} of {rounds} texts matched alike ({matched} matches, groups compared)"
     );
     assert!(wrong.is_empty(), "{} wrong, seed {seed}:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
 }

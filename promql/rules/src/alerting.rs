@@ -3,14 +3,17 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
+use ferula_instrument::Counter;
 use ferula_model::labels::{ALERT_NAME, METRIC_NAME};
 use ferula_model::{Labels, LabelsBuilder};
+use ferula_promql_parser::{ParseOptions, parse_expr_with};
 use ferula_template::functions::prometheus::{Host, Sample as TemplateSample};
 use ferula_template::{Functions, Templates, Value};
 
 use crate::alert::{Active, Alert, AlertState, RESOLVED_RETENTION_MS};
 use crate::file::{RuleConfig, RuleConfigKind};
 use crate::query::{Number, RuleQuery, Sample};
+use crate::shared::SharedQueries;
 use crate::snapshot::AlertSnapshot;
 use crate::text::{self, AlertText};
 
@@ -25,8 +28,19 @@ pub(crate) struct Evaluation<'a> {
     pub offset_ms: i64,
     pub limit: u64,
     pub query: &'a Arc<dyn RuleQuery>,
+    pub shared: &'a SharedQueries,
+    pub parse_options: &'a ParseOptions,
+    pub expansions: &'a Counter,
+    pub expansion_failures: &'a Counter,
     pub external_labels: &'a Value,
     pub external_url: &'a Value,
+}
+
+impl Evaluation<'_> {
+    /// The result of the rule `index` of the group.
+    pub fn result(&self, index: usize, config: &RuleConfig) -> Result<Vec<Sample>, String> {
+        self.shared.instant(index, config, self.query.as_ref(), self.now_ms - self.offset_ms)
+    }
 }
 
 #[derive(Debug)]
@@ -73,8 +87,7 @@ impl AlertingRule {
     }
 
     /// Moves every alert on by one evaluation; answers the series to write.
-    pub fn evaluate(&mut self, config: &RuleConfig, e: &Evaluation<'_>) -> Result<Vec<Sample>, String> {
-        let result = e.query.instant(&config.expr, e.now_ms - e.offset_ms)?;
+    pub fn evaluate(&mut self, result: Vec<Sample>, e: &Evaluation<'_>) -> Result<Vec<Sample>, String> {
         let found = self.found(result, e)?;
         for (labels, alert) in &found {
             match self.active.get_mut(labels) {
@@ -100,7 +113,7 @@ impl AlertingRule {
     /// The alerts the expression finds now, by their final labels.
     fn found(&mut self, result: Vec<Sample>, e: &Evaluation<'_>) -> Result<HashMap<Labels, Active>, String> {
         let mut found = HashMap::with_capacity(result.len());
-        let host = RuleHost { query: e.query.clone(), now_ms: e.now_ms };
+        let host = RuleHost { query: e.query.clone(), now_ms: e.now_ms, options: e.parse_options.clone() };
         let functions = if result.is_empty() { Functions::new() } else { text::evaluation(Arc::new(host)) };
         let mut failure = None;
         for sample in result {
@@ -112,6 +125,8 @@ impl AlertingRule {
             let data = text::data(sample.labels, e.external_labels, e.external_url, value);
             let mut expand = |t: &AlertText| {
                 let (text, failed) = t.expand(&data, &functions);
+                e.expansions.inc();
+                e.expansion_failures.inc_by(u64::from(failed.is_some()));
                 failure = failure.take().or(failed);
                 text
             };
@@ -185,7 +200,7 @@ impl AlertingRule {
 
     /// Annotations of an alert of which only the labels are known.
     pub fn annotations_of(&self, labels: &Labels, e: &Evaluation<'_>) -> Labels {
-        let host = RuleHost { query: e.query.clone(), now_ms: e.now_ms };
+        let host = RuleHost { query: e.query.clone(), now_ms: e.now_ms, options: e.parse_options.clone() };
         let functions = text::evaluation(Arc::new(host));
         let data = text::data(labels.clone(), e.external_labels, e.external_url, Value::Float(f64::NAN));
         let mut b = LabelsBuilder::new();
@@ -253,7 +268,7 @@ fn advance(a: &mut Active, is_found: bool, hold_ms: i64, keep_firing_ms: i64, no
 }
 
 /// Go's `FormatFloat(v, 'e', -1, 64)`.
-fn scientific(v: f64) -> String {
+pub(crate) fn scientific(v: f64) -> String {
     if !v.is_finite() {
         return ferula_model::number::format_f(v);
     }
@@ -267,11 +282,12 @@ fn scientific(v: f64) -> String {
 struct RuleHost {
     query: Arc<dyn RuleQuery>,
     now_ms: i64,
+    options: ParseOptions,
 }
 
 impl Host for RuleHost {
     fn query(&self, expr: &str) -> Result<Vec<TemplateSample>, String> {
-        let parsed = ferula_promql_parser::parse_expr(expr).map_err(|e| e.to_string())?;
+        let parsed = parse_expr_with(expr, &self.options).map_err(|e| e.to_string())?;
         let samples = self.query.instant(&parsed, self.now_ms)?;
         Ok(samples
             .into_iter()

@@ -1,7 +1,7 @@
 //! Which rules of a group may be evaluated side by side: those that neither read nor feed another one.
 use ferula_model::MatchOp;
 use ferula_model::labels::{ALERT_NAME, METRIC_NAME};
-use ferula_promql_parser::VectorSelector;
+use ferula_promql_parser::{Expr, VectorSelector};
 
 use crate::alerting::{ALERTS, ALERTS_FOR_STATE};
 use crate::file::{RuleConfig, RuleConfigKind};
@@ -28,13 +28,13 @@ pub(crate) fn batches(rules: &[RuleConfig]) -> Vec<Vec<usize>> {
 
 fn is_independent(rules: &[RuleConfig], i: usize) -> bool {
     let Some(rule) = rules.get(i) else { return true };
-    rules.iter().enumerate().all(|(j, other)| i == j || !(reads(rule, other) || reads(other, rule)))
-        && !reads(rule, rule)
+    let apart = |other: &RuleConfig| !(reads(&rule.expr, other) || reads(&other.expr, rule));
+    rules.iter().all(apart)
 }
 
-/// Whether a selector of `reader` may find a series that `writer` writes.
-fn reads(reader: &RuleConfig, writer: &RuleConfig) -> bool {
-    reader.expr.selectors().into_iter().any(|s| may_find(s, writer))
+/// Whether a selector of `expr` may find a series that `writer` writes.
+pub(crate) fn reads(expr: &Expr, writer: &RuleConfig) -> bool {
+    expr.selectors().into_iter().any(|s| may_find(s, writer))
 }
 
 fn may_find(selector: &VectorSelector, writer: &RuleConfig) -> bool {
@@ -53,4 +53,40 @@ fn may_find(selector: &VectorSelector, writer: &RuleConfig) -> bool {
             },
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(rules: &str) -> Vec<Vec<usize>> {
+        let text = format!("groups:\n- name: g\n  rules:\n{rules}");
+        batches(&crate::file::parse("f", &text).unwrap().remove(0).rules)
+    }
+
+    #[test]
+    fn only_what_neither_reads_nor_feeds_runs_side_by_side() {
+        for (rules, expected) in [
+            ("  - {record: a, expr: x}\n  - {record: b, expr: y}", vec![vec![0, 1]]),
+            (
+                "  - {record: a, expr: x}\n  - {record: b, expr: a}\n  - {record: c, expr: y}",
+                vec![vec![2], vec![0], vec![1]],
+            ),
+            // Regular expressions and selectors without a name may find anything.
+            ("  - {record: a:b, expr: x}\n  - {record: c, expr: '{__name__=~\"a.*\"}'}", vec![vec![0], vec![1]]),
+            ("  - {record: a, expr: x}\n  - {record: c, expr: '{job=\"j\"}'}", vec![vec![0], vec![1]]),
+            // A label that the recording rule sets decides.
+            ("  - {record: a, expr: x, labels: {l: one}}\n  - {record: c, expr: 'a{l=\"two\"}'}", vec![vec![0, 1]]),
+            // Alerts write ALERTS under their own name.
+            (
+                "  - {alert: A, expr: x}\n  - {alert: B, expr: 'ALERTS{alertname=\"A\"}'}\n  - {alert: C, expr: y}",
+                vec![vec![2], vec![0], vec![1]],
+            ),
+            ("  - {alert: A, expr: x}\n  - {alert: B, expr: 'ALERTS_FOR_STATE'}", vec![vec![0], vec![1]]),
+            // A rule that reads itself.
+            ("  - {record: a, expr: a + 1}\n  - {record: b, expr: x}", vec![vec![1], vec![0]]),
+        ] {
+            assert_eq!(of(rules), expected, "{rules}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferula_model::labels::{METRIC_NAME, quoted};
 use ferula_model::{Labels, LabelsBuilder};
-use ferula_promql_parser::Expr;
+use ferula_promql_parser::{Expr, ParseOptions, parse_expr_with};
 use ferula_yaml::Duration;
 use serde::Deserialize;
 
@@ -89,10 +89,15 @@ struct RuleYaml {
 
 /// Reads and checks a rule file. All complaints are answered, not only the first.
 pub fn parse(file: &str, text: &str) -> Result<Vec<GroupConfig>, Vec<FileError>> {
+    parse_with(file, text, &ParseOptions::default())
+}
+
+/// As [`parse`], with the feature gates of expressions.
+pub fn parse_with(file: &str, text: &str, options: &ParseOptions) -> Result<Vec<GroupConfig>, Vec<FileError>> {
     let text = first_document(file, text);
     let yaml: FileYaml = ferula_yaml::from_str("", text)
         .map_err(|e| vec![FileError { file: file.to_owned(), message: e.to_string() }])?;
-    let mut check = Check { file, text, places: None, errors: Vec::new(), names: HashSet::new() };
+    let mut check = Check { file, text, options, places: None, errors: Vec::new(), names: HashSet::new() };
     let groups: Vec<GroupConfig> = yaml.groups.into_iter().enumerate().map(|(i, g)| check.group(i, g)).collect();
     if check.errors.is_empty() { Ok(groups) } else { Err(check.errors) }
 }
@@ -115,6 +120,7 @@ fn first_document<'t>(file: &str, text: &'t str) -> &'t str {
 struct Check<'a> {
     file: &'a str,
     text: &'a str,
+    options: &'a ParseOptions,
     /// Where things are; looked up at the first complaint.
     places: Option<Places>,
     errors: Vec<FileError>,
@@ -184,7 +190,7 @@ impl Check<'_> {
         if r.expr.is_empty() {
             complain(Place::Expr, "field 'expr' must be set in rule".into());
         } else {
-            match ferula_promql_parser::parse_expr(&r.expr) {
+            match parse_expr_with(&r.expr, self.options) {
                 Ok(e) => parsed = Some(e),
                 Err(e) => complain(Place::Expr, format!("could not parse expression: {e}")),
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ferula_instrument::Registry;
 use ferula_model::{Clock, Labels, SeriesRef, Value as StoredValue, stale_nan};
+use ferula_promql_parser::ParseOptions;
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durability, Queryable};
 use ferula_template::functions::prometheus::table_link;
 use ferula_template::{Templates, Value};
@@ -14,6 +15,7 @@ use crate::alerting::{AlertingRule, Evaluation};
 use crate::file::{GroupConfig, RuleConfig, RuleConfigKind};
 use crate::metrics::{GroupMetrics, Metrics};
 use crate::query::{Number, RuleQuery, Sample};
+use crate::shared::SharedQueries;
 use crate::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot, Status};
 use crate::{dependency, recording, text};
 
@@ -31,6 +33,8 @@ pub struct Environment {
     pub outage_tolerance_ms: i64,
     /// An alert restored from a longer hold fires at the earliest so long after the restart.
     pub for_grace_ms: i64,
+    /// Feature gates of expressions, in rule files and in the `query` function of templates.
+    pub parse_options: ParseOptions,
     /// Rules of one group that may be evaluated side by side when none depends on another; 1 is one by one.
     pub concurrent_rules: usize,
 }
@@ -56,6 +60,7 @@ pub struct Group {
     rules: Vec<Rule>,
     /// Rules that may run side by side, by index; in order.
     batches: Vec<Vec<usize>>,
+    queries: SharedQueries,
     /// Series of rules that are gone, to be marked stale.
     stale: Vec<Labels>,
     shared: Arc<Shared>,
@@ -124,6 +129,7 @@ impl Group {
                 0 | 1 => (0..rules.len()).map(|i| vec![i]).collect(),
                 _ => dependency::batches(&config.rules),
             },
+            queries: SharedQueries::new(&config.rules),
             external_labels: text::label_map(settings.external_labels.clone()),
             external_url: Value::str(&settings.external_url),
             env,
@@ -167,6 +173,10 @@ impl Group {
             offset_ms: self.config.query_offset_ms.unwrap_or(self.settings.query_offset_ms),
             limit: self.config.limit,
             query: &self.env.query,
+            shared: &self.queries,
+            parse_options: &self.env.parse_options,
+            expansions: &self.metrics.all.expansions,
+            expansion_failures: &self.metrics.all.expansion_failures,
             external_labels: &self.external_labels,
             external_url: &self.external_url,
         }
@@ -180,6 +190,7 @@ impl Group {
     pub fn evaluate(&mut self, now_ms: i64) {
         let started = self.env.clock.monotonic();
         self.metrics.iterations.inc();
+        self.queries.begin();
         let mut rules = std::mem::take(&mut self.rules);
         let mut samples = 0;
         let mut seconds = 0.0;
@@ -203,6 +214,9 @@ impl Group {
 
     /// Evaluates rules that do not depend on each other; answers their samples and the time they took together.
     fn batch(&self, rules: &mut [Rule], batch: &[usize], now_ms: i64) -> (usize, f64) {
+        if let [one] = batch {
+            return rules.get_mut(*one).map_or((0, 0.0), |r| self.rule(r, now_ms));
+        }
         let mut chosen: Vec<&mut Rule> = rules.iter_mut().filter(|r| batch.binary_search(&r.index).is_ok()).collect();
         let width = self.env.concurrent_rules.min(chosen.len());
         if width <= 1 {
@@ -228,10 +242,10 @@ impl Group {
         let started = self.env.clock.monotonic();
         let e = self.evaluation(now_ms);
         self.metrics.evaluations.inc();
-        let result = match &mut rule.alerting {
-            Some(alerting) => alerting.evaluate(config, &e),
-            None => recording::evaluate(config, &e),
-        };
+        let result = e.result(rule.index, config).and_then(|result| match &mut rule.alerting {
+            Some(alerting) => alerting.evaluate(result, &e),
+            None => recording::evaluate(config, result, &e),
+        });
         let mut count = 0;
         let error = match result {
             Err(error) => {
@@ -241,7 +255,9 @@ impl Group {
             Ok(samples) => {
                 count = samples.len();
                 self.send(rule, config, now_ms);
-                self.write(rule, config, samples, now_ms - e.offset_ms)
+                let error = self.write(rule, config, samples, now_ms - e.offset_ms);
+                self.queries.wrote(rule.index);
+                error
             }
         };
         let took = self.env.clock.monotonic().saturating_sub(started);
@@ -371,6 +387,10 @@ impl Group {
         }
         for (rule, config) in self.rules.iter_mut().zip(&self.config.rules) {
             let Some(from) = free.get_mut(&key(config)).and_then(Vec::pop) else { continue };
+            if let (Some(was), Some(slot)) = (old.shared.rules.get(from.index), self.shared.rules.get(rule.index)) {
+                let was = was.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = was;
+            }
             rule.previous = from.previous;
             if let (Some(alerting), Some(from)) = (&mut rule.alerting, from.alerting) {
                 alerting.active = from.active;

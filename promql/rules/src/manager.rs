@@ -74,7 +74,7 @@ impl RuleManager {
             let name = path.display().to_string();
             let parsed = match std::fs::read(path) {
                 Ok(bytes) => match String::from_utf8(bytes) {
-                    Ok(text) => file::parse(&name, &text),
+                    Ok(text) => file::parse_with(&name, &text, &self.env.parse_options),
                     Err(_) => Err(vec![FileError { file: name, message: "not UTF-8".into() }]),
                 },
                 Err(e) => Err(vec![FileError { file: name, message: e.to_string() }]),

@@ -5,6 +5,8 @@ use ferula_instrument::{Counter, CounterVec, Gauge, GaugeVec, Registry, Summary}
 pub(crate) struct Metrics {
     pub evaluation_duration: Summary,
     pub group_duration: Summary,
+    pub expansions: Counter,
+    pub expansion_failures: Counter,
     evaluations: CounterVec,
     failures: CounterVec,
     missed: CounterVec,
@@ -48,6 +50,14 @@ impl Metrics {
                 "prometheus_rule_group_duration_seconds",
                 "The duration of rule group evaluations.",
                 &[0.01, 0.05, 0.5, 0.9, 0.99],
+            ),
+            expansions: r.counter(
+                "prometheus_template_text_expansions_total",
+                "The total number of template text expansions.",
+            ),
+            expansion_failures: r.counter(
+                "prometheus_template_text_expansion_failures_total",
+                "The total number of template text expansion failures.",
             ),
             evaluations: r.counter_vec(
                 "prometheus_rule_evaluations_total",

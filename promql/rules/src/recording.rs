@@ -9,8 +9,11 @@ use crate::file::RuleConfig;
 use crate::query::Sample;
 
 /// The series to write.
-pub(crate) fn evaluate(config: &RuleConfig, e: &Evaluation<'_>) -> Result<Vec<Sample>, String> {
-    let mut result = e.query.instant(&config.expr, e.now_ms - e.offset_ms)?;
+pub(crate) fn evaluate(
+    config: &RuleConfig,
+    mut result: Vec<Sample>,
+    e: &Evaluation<'_>,
+) -> Result<Vec<Sample>, String> {
     let mut seen = HashSet::with_capacity(result.len());
     for sample in &mut result {
         let mut b = LabelsBuilder::from_view(&sample.labels);

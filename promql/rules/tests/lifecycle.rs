@@ -259,3 +259,18 @@ fn independent_rules_side_by_side_give_the_same() {
         g.snapshot().rules.iter().filter_map(|r| r.alerting.as_ref().map(|a| a.state)).collect();
     assert_eq!(states, [AlertState::Firing, AlertState::Firing]);
 }
+
+#[test]
+fn what_rules_have_in_common_is_asked_once() {
+    let b = Bench::new();
+    b.put("x", 0, 85.0).put("y", 0, -1.0);
+    let rules = "- {alert: Warn, expr: x > 80}\n- {alert: Crit, expr: (x) > 90}\n- {record: copy, expr: x}\n- {record: x, expr: x + 10}\n- {alert: Late, expr: x >= 95}\n- {alert: Low, expr: y < -0.5}\n- {alert: Lower, expr: y < (-2)}\n- {alert: Other, expr: x > bool 1}";
+    let asked = b.count_queries();
+    let mut g = b.counting(rules, asked.clone());
+    g.evaluate(0);
+    let firing: Vec<String> = b.alerts(&g).iter().map(|a| a.split('"').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(firing, ["Warn", "Late", "Low", "Other"]);
+    assert_eq!(b.vector("copy", 0), ["{__name__=\"copy\"} 85"]);
+    // x once for three rules, x + 10, x again because it was written, y once, and the last one.
+    assert_eq!(asked.lock().unwrap().len(), 5, "{asked:?}");
+}

@@ -170,7 +170,7 @@ impl Cache {
         if let Some(e) = self.entry(id)
             && e.tracked != pass
         {
-            e.was_tracked = e.tracked + 1 == pass;
+            e.was_tracked = e.tracked != 0 && e.tracked + 1 == pass;
             e.tracked = pass;
         }
     }
@@ -333,6 +333,7 @@ mod tests {
     fn failure_marks_all_once_and_keeps_the_texts() {
         let mut c = Cache::default();
         pass(&mut c, &["a", "b"], End::Complete);
+        assert_eq!(pass(&mut Cache::default(), &["a"], End::Failed).3, Vec::<u64>::new(), "never stored, never marked");
         // Half the body was read before it turned out bad: all of it is marked, none twice.
         let (ordered, _, _, stale) = pass(&mut c, &["a"], End::Failed);
         assert_eq!((ordered, stale), (1, vec![reference("a"), reference("b")]));

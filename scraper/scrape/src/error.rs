@@ -15,6 +15,8 @@ pub enum ScrapeError {
     Parse(#[from] ferula_exposition::parse::ParseError),
     #[error("sample limit exceeded")]
     SampleLimit,
+    #[error("histogram bucket limit exceeded")]
+    BucketLimit,
     #[error("{0}")]
     LabelLimit(String),
     #[error("{0}")]

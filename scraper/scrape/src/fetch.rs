@@ -1,7 +1,7 @@
 //! The asynchronous half of a scrape: one GET within the target's timeout.
 use ferula_exposition::parse::{Syntax, negotiate};
 use ferula_model::Budget;
-use ferula_net::client::{Body, BodyLimits, Error as HttpError, Request};
+use ferula_net::client::{Body, BodyLimits, Request};
 use http::StatusCode;
 
 use crate::error::ScrapeError;
@@ -63,10 +63,6 @@ impl Fetched {
     /// The body uncompressed, and what to read it as. Blocks while it inflates.
     pub(crate) fn open(self, sizes: Sizes) -> Result<(Body, Syntax), ScrapeError> {
         let body = if self.is_gzip { self.body.gunzip(&self.limits, sizes.body)? } else { self.body };
-        if self.syntax == Syntax::Protobuf && !body.bytes.is_empty() {
-            let reason = "the protobuf exposition format is known, but not built in yet".to_owned();
-            return Err(ScrapeError::Http(HttpError::Body(reason)));
-        }
         Ok((body, self.syntax))
     }
 }

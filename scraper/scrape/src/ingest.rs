@@ -1,5 +1,5 @@
 //! The blocking half of a scrape: one pass that parses a body, appends its samples, marks what vanished, reports, commits.
-use ferula_exposition::parse::{Entry, Limits, Parser, Sample, Syntax};
+use ferula_exposition::parse::{Limits, Syntax};
 use ferula_model::{Exemplar, SeriesRef, Value, stale_nan};
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability, StorageError};
 
@@ -9,7 +9,7 @@ use crate::job::Job;
 use crate::metadata::Families;
 use crate::metrics::Metrics;
 use crate::report::{Report, ReportSeries};
-use crate::series::{Resolved, resolve};
+use crate::series::Resolved;
 use crate::target::Target;
 
 /// What a target's loop remembers between scrapes.
@@ -119,142 +119,136 @@ fn append_body(
     body: Parsable<'_>,
     counts: &mut Counts,
 ) -> Result<(), ScrapeError> {
-    let mut parser = Parser::new(body.bytes, body.syntax, pass.limits);
-    let mut samples = Samples { cache, app, pass, counts, appended: 0, over_limit: false };
-    while let Some(entry) = parser.next_expecting(samples.cache.expected()) {
-        match entry? {
-            Entry::Sample(sample) => samples.add(&mut parser, sample)?,
-            Entry::Type { family, metric_type } => families.set_type(&family, metric_type),
-            Entry::Help { family, text } => families.set_help(&family, &text),
-            Entry::Unit { family, unit } => families.set_unit(&family, unit),
-            Entry::Comment => {}
-        }
-    }
-    if samples.over_limit {
+    let samples = Samples { cache, app, pass, counts, appended: 0, over_limit: false };
+    let over_limit = match body.syntax {
+        Syntax::Protobuf => crate::bodies::append_protobuf(samples, families, body.bytes)?,
+        _ => crate::bodies::append_text(samples, families, body)?,
+    };
+    if over_limit {
         pass.metrics.exceeded_sample_limit.inc();
         return Err(ScrapeError::SampleLimit);
     }
     Ok(())
 }
 
+/// One sample as it comes from any of the formats.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'x> {
+    /// The series as written: what the cache knows it by.
+    pub key: &'x [u8],
+    pub value: Value<'x>,
+    pub t_ms: Option<i64>,
+    pub exemplars: &'x [Exemplar],
+}
+
 /// The samples of one body on their way into one batch.
-struct Samples<'p, 'a> {
-    cache: &'p mut Cache,
+pub(crate) struct Samples<'p, 'a> {
+    pub cache: &'p mut Cache,
     app: &'p mut dyn Appender,
-    pass: &'p Pass<'a>,
+    pub pass: &'p Pass<'a>,
     counts: &'p mut Counts,
     appended: u64,
-    over_limit: bool,
+    pub over_limit: bool,
 }
 
 impl Samples<'_, '_> {
-    fn add(&mut self, parser: &mut Parser<'_>, sample: Sample<'_>) -> Result<(), ScrapeError> {
+    /// Takes one sample. `known` is its entry in the cache; otherwise `resolve` says what the line means, and it is asked
+    /// for nothing else.
+    pub(crate) fn add(
+        &mut self,
+        known: Option<Id>,
+        incoming: &Incoming<'_>,
+        resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>,
+    ) -> Result<(), ScrapeError> {
         self.counts.scraped += 1;
-        let known = if sample.expected { self.cache.take_expected() } else { self.cache.find(sample.series) };
         match known {
-            Some(id) => self.add_known(parser, sample, id),
-            None => self.add_new(parser, sample),
+            Some(id) => self.add_known(id, incoming, resolve),
+            None => self.add_new(incoming, resolve),
         }
     }
 
-    fn add_known(&mut self, parser: &mut Parser<'_>, sample: Sample<'_>, id: Id) -> Result<(), ScrapeError> {
+    fn add_known(
+        &mut self,
+        id: Id,
+        incoming: &Incoming<'_>,
+        resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>,
+    ) -> Result<(), ScrapeError> {
         let repeated = self.cache.see(id);
         if self.cache.is_dropped(id) {
             return Ok(());
         }
         self.counts.post_relabel += 1;
-        let explicit = self.explicit_time(&sample);
-        if repeated && explicit.is_none() {
+        if repeated && self.explicit_time(incoming).is_none() {
             self.pass.metrics.duplicate_timestamp.inc();
             return Ok(());
         }
-        let exemplar = if sample.has_exemplar { parser.exemplar() } else { None };
-        match self.append(self.cache.series(id), None, &sample, exemplar.as_slice()) {
-            Err(AppendError::UnknownSeries) => self.add_forgotten(parser, sample, id),
-            result => {
-                if self.accept(result)?.is_some() && self.is_tracked(explicit) {
-                    self.cache.track(id);
-                }
-                Ok(())
-            }
+        let mut result = self.append(self.cache.series(id), None, incoming);
+        if result == Err(Refused::Append(AppendError::UnknownSeries)) {
+            // The store dropped the series since: it is created again under the same entry.
+            let Resolved::Series(labels) = self.resolved(resolve)? else { return Ok(()) };
+            result = self.append(SeriesRef::NONE, Some(&labels), incoming);
         }
-    }
-
-    /// The store dropped the series since: it is created again under the same entry.
-    fn add_forgotten(&mut self, parser: &mut Parser<'_>, sample: Sample<'_>, id: Id) -> Result<(), ScrapeError> {
-        if sample.expected {
-            match parser.reread() {
-                Some(Ok(_)) => {}
-                Some(Err(e)) => return Err(e.into()),
-                None => return Err(ScrapeError::Internal("a known line could not be read again".into())),
-            }
-        }
-        let Resolved::Series(labels) = self.resolve(parser)? else { return Ok(()) };
-        let exemplar = if sample.has_exemplar { parser.exemplar() } else { None };
-        let result = self.append(SeriesRef::NONE, Some(&labels), &sample, exemplar.as_slice());
         if let Some(series) = self.accept(result)? {
             self.cache.set_series(id, series);
-            if self.is_tracked(self.explicit_time(&sample)) {
-                self.cache.track(id);
-            }
+            self.track(id, incoming);
         }
         Ok(())
     }
 
-    fn add_new(&mut self, parser: &mut Parser<'_>, sample: Sample<'_>) -> Result<(), ScrapeError> {
-        let labels = match self.resolve(parser)? {
+    fn add_new(
+        &mut self,
+        incoming: &Incoming<'_>,
+        resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>,
+    ) -> Result<(), ScrapeError> {
+        let labels = match self.resolved(resolve)? {
             Resolved::Series(labels) => labels,
             other => {
                 if matches!(other, Resolved::Spoofed) {
                     self.pass.metrics.spoofed.inc();
                 }
-                self.cache.insert(sample.series, SeriesRef::NONE, true);
+                self.cache.insert(incoming.key, SeriesRef::NONE, true);
                 return Ok(());
             }
         };
         self.counts.post_relabel += 1;
-        let exemplar = if sample.has_exemplar { parser.exemplar() } else { None };
-        let result = self.append(SeriesRef::NONE, Some(&labels), &sample, exemplar.as_slice());
+        let result = self.append(SeriesRef::NONE, Some(&labels), incoming);
         // What the store refused is not remembered: it needs no stale marker when it goes.
         if let Some(series) = self.accept(result)? {
-            let id = self.cache.insert(sample.series, series, false);
-            if self.is_tracked(self.explicit_time(&sample)) {
-                self.cache.track(id);
-            }
+            let id = self.cache.insert(incoming.key, series, false);
+            self.track(id, incoming);
             self.counts.added += u64::from(!self.over_limit);
         }
         Ok(())
     }
 
-    fn resolve(&self, parser: &Parser<'_>) -> Result<Resolved, ScrapeError> {
-        let mut pairs = Vec::with_capacity(8);
-        parser.labels(|name, value| pairs.push((name, value)));
-        let resolved = resolve(&mut pairs, self.pass.job, self.pass.target);
+    fn resolved(&self, resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>) -> Result<Resolved, ScrapeError> {
+        let resolved = resolve();
         if matches!(resolved, Err(ScrapeError::LabelLimit(_))) {
             self.pass.metrics.exceeded_label_limits.inc();
         }
         resolved
     }
 
-    fn explicit_time(&self, sample: &Sample<'_>) -> Option<i64> {
-        sample.t_ms.filter(|_| self.pass.job.config.honor_timestamps)
+    fn explicit_time(&self, incoming: &Incoming<'_>) -> Option<i64> {
+        incoming.t_ms.filter(|_| self.pass.job.config.honor_timestamps)
     }
 
     /// Series with timestamps of their own are not ours to end, unless the configuration says so.
-    fn is_tracked(&self, explicit: Option<i64>) -> bool {
-        explicit.is_none() || self.pass.job.config.track_timestamps_staleness
+    fn track(&mut self, id: Id, incoming: &Incoming<'_>) {
+        if self.explicit_time(incoming).is_none() || self.pass.job.config.track_timestamps_staleness {
+            self.cache.track(id);
+        }
     }
 
     fn append(
         &mut self,
         series: SeriesRef,
         labels: Option<&ferula_model::Labels>,
-        sample: &Sample<'_>,
-        exemplars: &[Exemplar],
-    ) -> Result<SeriesRef, AppendError> {
-        let explicit = self.explicit_time(sample);
+        incoming: &Incoming<'_>,
+    ) -> Result<SeriesRef, Refused> {
+        let explicit = self.explicit_time(incoming);
         if explicit.is_some_and(|t| t > self.pass.t_ms.saturating_add(AHEAD_MAX_MS)) {
-            return Err(AppendError::OutOfBounds);
+            return Err(Refused::Append(AppendError::OutOfBounds));
         }
         let limit = self.pass.job.config.sample_limit;
         if limit > 0 && self.appended >= limit {
@@ -264,22 +258,40 @@ impl Samples<'_, '_> {
             return Ok(SeriesRef::NONE); // only counted from here on; the batch will be rolled back
         }
         self.appended += 1;
-        let options = AppendOptions { exemplars, ..AppendOptions::default() };
-        self.app.append(series, labels, 0, explicit.unwrap_or(self.pass.t_ms), Value::Float(sample.value), &options)
+        let reduced =
+            crate::histogram_limits::apply(&self.pass.job.config, incoming.value).ok_or(Refused::BucketLimit)?;
+        let value = reduced.as_ref().map_or(incoming.value, |r| r.value());
+        let options = AppendOptions { exemplars: incoming.exemplars, ..AppendOptions::default() };
+        let t_ms = explicit.unwrap_or(self.pass.t_ms);
+        self.app.append(series, labels, 0, t_ms, value, &options).map_err(Refused::Append)
     }
 
     /// Counts what is expected to happen to single samples; the rest ends the scrape.
-    fn accept(&self, result: Result<SeriesRef, AppendError>) -> Result<Option<SeriesRef>, ScrapeError> {
+    fn accept(&self, result: Result<SeriesRef, Refused>) -> Result<Option<SeriesRef>, ScrapeError> {
         let m = self.pass.metrics;
-        match result {
+        let refused = match result {
             Ok(series) => return Ok(Some(series).filter(|s| !s.is_none())),
-            Err(AppendError::OutOfOrder | AppendError::TooOld) => m.out_of_order.inc(),
-            Err(AppendError::DuplicateTimestamp) => m.duplicate_timestamp.inc(),
-            Err(AppendError::OutOfBounds) => m.out_of_bounds.inc(),
-            Err(AppendError::OutOfOrderExemplar) => m.exemplar_out_of_order.inc(),
-            Err(AppendError::SeriesBudget) => m.series_refused.inc(),
-            Err(e) => return Err(e.into()),
+            Err(Refused::BucketLimit) => {
+                m.exceeded_bucket_limit.inc();
+                return Err(ScrapeError::BucketLimit);
+            }
+            Err(Refused::Append(e)) => e,
+        };
+        match refused {
+            AppendError::OutOfOrder | AppendError::TooOld => m.out_of_order.inc(),
+            AppendError::DuplicateTimestamp => m.duplicate_timestamp.inc(),
+            AppendError::OutOfBounds => m.out_of_bounds.inc(),
+            AppendError::OutOfOrderExemplar => m.exemplar_out_of_order.inc(),
+            AppendError::SeriesBudget => m.series_refused.inc(),
+            e => return Err(e.into()),
         }
         Ok(None)
     }
+}
+
+/// Why one sample was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    Append(AppendError),
+    BucketLimit,
 }

@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
+mod bodies;
 mod cache;
 pub mod config;
 mod error;
 mod fetch;
+mod histogram_limits;
 mod ingest;
 mod job;
 mod manager;
 mod metadata;
 mod metrics;
+mod nhcb;
 mod pool;
 mod report;
 mod scrape_loop;

@@ -24,6 +24,9 @@ impl Families {
         metadata
     }
 
+    pub(crate) fn set(&mut self, family: &str, metadata: Metadata) {
+        *self.of(family) = metadata;
+    }
     pub(crate) fn set_type(&mut self, family: &str, metric_type: MetricType) {
         self.of(family).metric_type = metric_type;
     }

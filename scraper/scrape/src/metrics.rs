@@ -18,6 +18,7 @@ pub(crate) struct Metrics {
     pub out_of_bounds: Counter,
     pub cache_flush_forced: Counter,
     pub exemplar_out_of_order: Counter,
+    pub exceeded_bucket_limit: Counter,
     pub sync_failed: CounterVec,
     pub sync_length: SummaryVec,
     pub interval_length: SummaryVec,
@@ -90,6 +91,10 @@ impl Metrics {
             exemplar_out_of_order: r.counter(
                 "prometheus_target_scrapes_exemplar_out_of_order_total",
                 "Total number of exemplar rejected due to not being out of the expected order.",
+            ),
+            exceeded_bucket_limit: r.counter(
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
+                "Total number of scrapes that hit the native histogram bucket limit and were rejected.",
             ),
             sync_failed: r.counter_vec(
                 "prometheus_target_sync_failed_total",

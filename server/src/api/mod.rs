@@ -4,23 +4,27 @@
 //! or take long, and returns an [`answer::Answer`] or an [`answer::ApiError`].
 pub mod answer;
 mod exemplars;
+mod features;
 pub mod federate;
 pub mod json;
 mod query;
 mod result;
+mod rules;
 mod series;
 mod status;
+mod targets;
 pub mod time;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ferula_model::Matcher;
 use ferula_net::listen::Params;
+use ferula_regex::Regex;
 use ferula_storage::{QueryContext, Queryable};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -38,6 +42,13 @@ pub fn router() -> Router<Arc<App>> {
         .route("/labels", get(series::label_names).post(series::label_names))
         .route("/label/{name}/values", get(series::label_values))
         .route("/series", get(series::series).post(series::series).delete(not_implemented))
+        .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(targets::targets_metadata))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/metadata", get(targets::metadata))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/features", get(features::features))
         .route("/alertmanagers", get(status::alertmanagers))
         .route("/status/flags", get(status::flags))
         .route("/status/buildinfo", get(status::build_info))
@@ -47,6 +58,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/status/walreplay", get(status::wal_replay))
         .route("/notifications", get(status::notifications))
         .route("/write", post(remote_write))
+        .route("/read", post(remote_read))
+        .route("/admin/tsdb/{action}", post(admin).put(admin))
 }
 
 /// Parameters of an API request; a form that cannot be read is `bad_data`.
@@ -127,6 +140,22 @@ async fn not_implemented() -> ApiError {
     ApiError::internal("not implemented")
 }
 
+async fn remote_read() -> Response {
+    (StatusCode::NOT_IMPLEMENTED, "remote read is known, but not built in yet\n").into_response()
+}
+
+async fn admin(State(app): State<Arc<App>>, Path(action): Path<String>) -> ApiError {
+    match action.as_str() {
+        "delete_series" | "clean_tombstones" | "snapshot" if app.options.enable_admin_api => {
+            ApiError::internal(format_args!("{action} is known, but not built in yet"))
+        }
+        "delete_series" | "clean_tombstones" | "snapshot" => {
+            ApiError::new(ErrorKind::Unavailable, "admin APIs disabled")
+        }
+        _ => ApiError::new(ErrorKind::NotFound, "unknown action"),
+    }
+}
+
 async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response {
     let components = match app.components() {
         Ok(c) => c,
@@ -156,7 +185,8 @@ pub(crate) async fn cors(State(app): State<Arc<App>>, request: Request, next: Ne
 fn allow_origin(app: &App, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     let Some(origin) = origin else { return };
-    if !origin.to_str().is_ok_and(|o| app.options.cors_origin.is_match(o)) {
+    let allowed = |regex: &Regex| origin.to_str().is_ok_and(|o| regex.is_match(o));
+    if !app.options.cors_origin.as_ref().is_none_or(allowed) {
         return;
     }
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

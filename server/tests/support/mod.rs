@@ -6,18 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_instrument::Registry;
-use ferula_model::{Clock, ManualClock};
+use ferula_model::ManualClock;
 use ferula_net::client::{BodyLimits, Client, ClientConfig, Request};
-use ferula_net::listen::ListenOptions;
-use ferula_promql_engine::EngineOptions;
-use ferula_promql_parser::ParseOptions;
 use ferula_proto::Message;
 use ferula_proto::remote::{Label, Sample, TimeSeries, WriteRequest};
-use ferula_server::app::WebOptions;
-use ferula_server::config::{LoadOptions, Source};
-use ferula_server::info::BuildInfo;
-use ferula_server::ingest::remote_write::Limits;
-use ferula_server::notifier::NotifierOptions;
+use ferula_server::config::Source;
 use ferula_server::{Error, ServerOptions};
 use tokio::sync::oneshot;
 
@@ -31,6 +24,9 @@ pub struct Server {
     stop: oneshot::Sender<()>,
     done: tokio::task::JoinHandle<Result<(), Error>>,
 }
+
+/// Labels, then `(seconds before now, value)`.
+pub type Written<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
 
 pub struct Answer {
     pub status: u16,
@@ -49,37 +45,20 @@ impl Answer {
 }
 
 pub fn options(dir: PathBuf, config: Source) -> ServerOptions {
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW_MS));
-    ServerOptions {
-        config,
-        load: LoadOptions { environment: Arc::new(|_| None), agent: false },
-        storage_path: dir.join("data"),
-        storage: ferula_tsdb::Options { max_exemplars: 1000, ..ferula_tsdb::Options::default() },
-        fs: Arc::new(ferula_fs::Disk),
-        clock,
-        listen_addresses: vec!["127.0.0.1:0".to_owned()],
-        listen: ListenOptions::default(),
-        web: WebOptions {
-            route_prefix: String::new(),
-            external_url: "http://ferula.test".to_owned(),
-            page_title: "Test".to_owned(),
-            enable_lifecycle: true,
-            enable_admin_api: false,
-            enable_remote_write: true,
-            cors_origin: ferula_regex::Regex::anchored(".*").unwrap(),
-            flags: [("config.file".to_owned(), "test.yml".to_owned())].into(),
-            build: BuildInfo::default(),
-        },
-        engine: EngineOptions { timeout: Duration::from_secs(20), ..EngineOptions::default() },
-        parse: ParseOptions::default(),
-        query_concurrency: 4,
-        per_step_stats: false,
-        query_memory_bytes_max: 256 << 20,
-        remote_write: Limits::default(),
-        notifier: NotifierOptions::default(),
-        notifier_drain: true,
-        local_alertmanagers: None,
-    }
+    let mut o = ServerOptions::new(config, dir.join("data"));
+    o.clock = Arc::new(ManualClock::at(NOW_MS));
+    o.load.environment = Arc::new(|_| None);
+    o.storage.max_exemplars = 1000;
+    o.listen_addresses = vec!["127.0.0.1:0".to_owned()];
+    o.web.external_url = "http://ferula.test".to_owned();
+    o.web.enable_lifecycle = true;
+    o.web.enable_remote_write = true;
+    o.web.flags = [("config.file".to_owned(), "test.yml".to_owned())].into();
+    o.engine.timeout = Duration::from_secs(20);
+    o.query_concurrency = 4;
+    o.query_memory_bytes_max = 256 << 20;
+    o.scrape.first_scrape_at_once = true;
+    o
 }
 
 impl Server {
@@ -108,7 +87,7 @@ impl Server {
         let ready = format!("{}/-/ready", options.web.route_prefix);
         let (bound, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let listening = move |addresses: &[SocketAddr]| drop(bound.send(addresses[0]));
+        let listening = move |addresses: &[SocketAddr]| bound.send(addresses[0]).unwrap();
         let done = tokio::spawn(ferula_server::run(options, Registry::new(), listening, async {
             let _ = stopped.await;
         }));
@@ -156,8 +135,8 @@ impl Server {
         self.send(Request::post(self.url(path), content_type, body)).await
     }
 
-    /// Stores samples through the remote-write receiver: labels, then `(seconds before now, value)`.
-    pub async fn store(&self, series: &[(&[(&str, &str)], &[(i64, f64)])]) {
+    /// Stores samples through the remote-write receiver.
+    pub async fn store(&self, series: &[Written<'_>]) {
         let timeseries = series
             .iter()
             .map(|(labels, samples)| TimeSeries {

@@ -4,7 +4,7 @@ use std::path::Path;
 use ferula_exposition::family::{Family, Text};
 use ferula_model::MetricType;
 
-use crate::source::number_attribute;
+use crate::source::Folder;
 
 /// File below the folder, metric, help, type, factor.
 pub(super) type Attribute = (&'static str, &'static str, &'static str, MetricType, f64);
@@ -25,9 +25,10 @@ impl Attributes {
 
     /// Adds what can be read of one folder.
     pub fn read<const N: usize>(&mut self, folder: &Path, labels: &[(&'static str, Text); N]) {
+        let Some(folder) = Folder::open(folder) else { return };
         for ((file, .., factor), family) in self.table.iter().zip(&mut self.families) {
             // Drivers that do not count something say so with all bits set.
-            if let Some(v) = number_attribute(&folder.join(file)).filter(|v| *v < u64::MAX as f64) {
+            if let Some(v) = folder.number(file).filter(|v| *v < u64::MAX as f64) {
                 family.push_with(labels.clone(), v * factor);
             }
         }

@@ -2,7 +2,7 @@
 use ferula_exposition::family::{Family, Text};
 
 use super::Collected;
-use crate::source::{Source, attribute, number_attribute};
+use crate::source::{Folder, Source};
 
 /// File, metric, help; the kernel gives kilohertz.
 const FREQUENCIES: [(&str, &str, &str); 7] = [
@@ -20,17 +20,15 @@ pub(super) fn collect(source: &Source, out: &mut Vec<Family>) -> Collected {
     let mut governor = Family::gauge("node_cpu_scaling_governor", "Current enabled CPU frequency governor.");
     for entry in source.sys_entries("devices/system/cpu")?.unwrap_or_default() {
         let Some(cpu) = entry.strip_prefix("cpu").filter(|n| n.parse::<u32>().is_ok()) else { continue };
-        let folder = source.sys_path(&format!("devices/system/cpu/{entry}/cpufreq"));
-        if !folder.exists() {
-            continue;
-        }
+        let path = source.sys_path(&format!("devices/system/cpu/{entry}/cpufreq"));
+        let Some(folder) = Folder::open(&path) else { continue };
         for ((file, ..), family) in FREQUENCIES.iter().zip(&mut families) {
-            if let Some(khz) = number_attribute(&folder.join(file)) {
+            if let Some(khz) = folder.number(file) {
                 family.push_with([("cpu", cpu.to_owned().into())], khz * 1000.0);
             }
         }
-        let available = attribute(&folder.join("scaling_available_governors")).unwrap_or_default();
-        let current = attribute(&folder.join("scaling_governor")).unwrap_or_default();
+        let available = folder.text("scaling_available_governors").unwrap_or_default();
+        let current = folder.text("scaling_governor").unwrap_or_default();
         for name in available.split_whitespace() {
             let labels = [("cpu", Text::Owned(cpu.to_owned())), ("governor", name.to_owned().into())];
             governor.push_with(labels, f64::from(u8::from(name == current)));

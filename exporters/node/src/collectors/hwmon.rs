@@ -8,7 +8,7 @@ use ferula_model::MetricType;
 use super::{Collect, Collected, Context};
 use crate::Error;
 use crate::filter::Filter;
-use crate::source::{Source, attribute, entries};
+use crate::source::{Folder, Source, attribute, entries};
 
 const SENSOR_TYPES: [&str; 14] = [
     "vrm",
@@ -99,12 +99,13 @@ fn clean(name: &str) -> String {
 }
 
 fn read_sensors(folder: &Path, sensors: &mut Sensors) {
+    let Some(open) = Folder::open(folder) else { return };
     for file in entries(folder).unwrap_or_default() {
         let Some((kind, number, property)) = explode(&file) else { continue };
         if !SENSOR_TYPES.contains(&kind) {
             continue;
         }
-        if let Ok(value) = attribute(&folder.join(&file)) {
+        if let Some(value) = open.text(&file) {
             sensors.entry(format!("{kind}{number}")).or_default().insert(property.to_owned(), value);
         }
     }

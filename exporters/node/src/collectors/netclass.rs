@@ -5,7 +5,7 @@ use ferula_regex::Regex;
 use super::{Collect, Collected, Context};
 use crate::Error;
 use crate::filter::expression;
-use crate::source::{Source, attribute, number_attribute};
+use crate::source::{Folder, Source};
 
 /// File, metric without prefix, factor.
 const PROPERTIES: [(&str, &str, f64); 17] = [
@@ -45,16 +45,16 @@ fn collect(source: &Source, ignored: Option<&Regex>, ignore_invalid_speed: bool,
     let help = "Non-numeric data from /sys/class/net/<iface>, value is always 1.";
     let mut info = Family::gauge("node_network_info", help);
     for device in source.sys_entries_or_no_data("class/net")? {
-        let folder = source.sys_path(&format!("class/net/{device}"));
-        // Besides the devices there are files such as bonding_masters.
-        if ignored.is_some_and(|r| r.is_match(&device)) || !folder.is_dir() {
+        if ignored.is_some_and(|r| r.is_match(&device)) {
             continue;
         }
-        let text = |file: &str| Text::Owned(attribute(&folder.join(file)).unwrap_or_default());
+        // Besides the devices there are files such as bonding_masters.
+        let Some(folder) = Folder::open(&source.sys_path(&format!("class/net/{device}"))) else { continue };
+        let text = |file: &str| Text::Owned(folder.text(file).unwrap_or_default());
         let mut flags = 0;
         for ((file, _, factor), family) in PROPERTIES.iter().zip(&mut families) {
             // Many of these cannot be read while a device is down.
-            let Some(v) = number_attribute(&folder.join(file)) else { continue };
+            let Some(v) = folder.number(file) else { continue };
             if *file == "flags" {
                 flags = v as u64;
             }

@@ -1,23 +1,26 @@
 //! Protocol counters: `/proc/net/netstat`, `/proc/net/snmp`, `/proc/net/snmp6`.
 use ferula_exporters_shell::CollectError;
 use ferula_exposition::family::Family;
-use ferula_regex::Regex;
 
 use super::{Collect, Collected, Context};
 use crate::Error;
-use crate::filter::expression;
+use crate::filter::Chosen;
 use crate::source::Source;
 
 pub(super) fn build(context: &Context) -> Result<Collect, Error> {
     let source = context.source.clone();
-    let fields = expression(&context.flags, "collector.netstat.fields")?;
-    Ok(Box::new(move |out| collect(&source, fields.as_ref(), out)))
+    let fields = Chosen::from_flag(&context.flags, "collector.netstat.fields")?;
+    Ok(Box::new(move |out| collect(&source, &fields, out)))
 }
 
-fn collect(source: &Source, fields: Option<&Regex>, out: &mut Vec<Family>) -> Collected {
+fn collect(source: &Source, fields: &Chosen, out: &mut Vec<Family>) -> Collected {
+    let mut key = String::new();
     let mut add = |protocol: &str, name: &str, value: &str| {
-        let key = format!("{protocol}_{name}");
-        if fields.is_some_and(|r| !r.is_match(&key)) {
+        key.clear();
+        key.push_str(protocol);
+        key.push('_');
+        key.push_str(name);
+        if !fields.contains(&key) {
             return Ok(());
         }
         let value = value

@@ -5,7 +5,7 @@ use ferula_regex::Regex;
 use super::{Collect, Collected, Context};
 use crate::Error;
 use crate::filter::expression;
-use crate::source::{Source, attribute, number_attribute};
+use crate::source::{Folder, Source};
 
 const MICRO: f64 = 1e6;
 
@@ -95,15 +95,16 @@ fn collect(source: &Source, ignored: Option<&Regex>, out: &mut Vec<Family>) -> C
         if ignored.is_some_and(|r| r.is_match(&supply)) {
             continue;
         }
-        let folder = source.sys_path(&format!("class/power_supply/{supply}"));
+        let path = source.sys_path(&format!("class/power_supply/{supply}"));
+        let Some(folder) = Folder::open(&path) else { continue };
         for ((file, _, divisor), family) in NUMBERS.iter().zip(&mut families) {
-            if let Some(v) = number_attribute(&folder.join(file)) {
+            if let Some(v) = folder.number(file) {
                 family.push_with([("power_supply", supply.clone().into())], v / divisor);
             }
         }
         let mut labels = vec![(Text::Borrowed("power_supply"), Text::Owned(supply.clone()))];
         for name in LABELS {
-            if let Some(value) = attribute(&folder.join(name)).ok().filter(|v| !v.is_empty()) {
+            if let Some(value) = folder.text(name).filter(|v| !v.is_empty()) {
                 labels.push((name.into(), value.into()));
             }
         }

@@ -2,19 +2,18 @@
 use ferula_exposition::family::Family;
 
 use super::{Collect, Context};
-use crate::filter::expression;
+use crate::filter::Chosen;
 use crate::{Error, parse};
 
 pub(super) fn build(context: &Context) -> Result<Collect, Error> {
     let source = context.source.clone();
-    let fields = expression(&context.flags, "collector.vmstat.fields")?;
+    let fields = Chosen::from_flag(&context.flags, "collector.vmstat.fields")?;
     Ok(Box::new(move |out| {
         let text = source.proc("vmstat")?;
-        for (key, value, _) in text.lines().filter_map(parse::key_value) {
-            if fields.as_ref().is_none_or(|r| r.is_match(key)) {
-                let help = format!("/proc/vmstat information field {key}.");
-                out.push(Family::unknown(format!("node_vmstat_{key}"), help).with(value));
-            }
+        let name = |line: &&str| fields.contains(line.split(' ').next().unwrap_or_default());
+        for (key, value, _) in text.lines().filter(name).filter_map(parse::key_value) {
+            let help = format!("/proc/vmstat information field {key}.");
+            out.push(Family::unknown(format!("node_vmstat_{key}"), help).with(value));
         }
         Ok(())
     }))

@@ -1,12 +1,14 @@
 //! Shared by the tests: ask our exporter without a socket, take pages apart, unpack ttar archives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use axum::Router;
 use clap::{Args, Command, FromArgMatches};
 use ferula_exporters_node::{Flags, router};
 use ferula_instrument::Registry;
 use http_body_util::BodyExt;
+use tempfile::TempDir;
 use tower::ServiceExt;
 
 pub fn flags(arguments: &[String]) -> Flags {
@@ -15,15 +17,24 @@ pub fn flags(arguments: &[String]) -> Flags {
     Flags::from_arg_matches(&matches).unwrap()
 }
 
-/// Our page for these flags and this query.
-pub async fn page(arguments: &[String], query: &str) -> String {
-    let router = router(flags(arguments), Registry::new()).unwrap_or_else(|e| panic!("{e}"));
+/// Our exporter for these flags.
+pub fn exporter(arguments: &[String]) -> Router {
+    router(flags(arguments), Registry::new()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Its page for a query.
+pub async fn ask(exporter: &Router, query: &str) -> String {
     let request = http::Request::get(format!("/metrics?{query}")).body(axum::body::Body::empty()).unwrap();
-    let response = router.oneshot(request).await.unwrap();
+    let response = exporter.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let body = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
     assert_eq!(status, 200, "{body}");
     body
+}
+
+/// Our page for these flags and this query.
+pub async fn page(arguments: &[String], query: &str) -> String {
+    ask(&exporter(arguments), query).await
 }
 
 /// The name a line of the page is about, followed by a blank.
@@ -66,6 +77,66 @@ pub fn shape(page: &str) -> BTreeMap<String, (String, String, BTreeSet<String>)>
         }
     }
     out
+}
+
+/// Upstream's trees of kernel files, in a folder of their own.
+pub struct Fixtures {
+    corpus: PathBuf,
+    dir: TempDir,
+}
+
+impl Fixtures {
+    /// `None`, and a line that says so, without the corpus.
+    pub fn unpack(suite: &str) -> Option<Fixtures> {
+        let corpus = ferula_testkit::corpus(suite, "fixtures/node_exporter")?;
+        let dir = tempfile::tempdir().unwrap();
+        for tree in ["proc", "usr", "textfile"] {
+            copy(&corpus.join(tree), &dir.path().join(tree));
+        }
+        std::os::unix::fs::symlink("10", dir.path().join("proc/self")).unwrap();
+        for archive in ["sys.ttar", "udev.ttar"] {
+            unpack_ttar(&std::fs::read(corpus.join(archive)).unwrap(), dir.path());
+        }
+        Some(Fixtures { corpus, dir })
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    /// Some labels hold paths; upstream's are relative to its checkout.
+    pub fn root(&self) -> String {
+        self.dir.path().to_string_lossy().into_owned()
+    }
+
+    /// The page upstream's end-to-end test expects.
+    pub fn expected(&self) -> String {
+        std::fs::read_to_string(self.corpus.join("e2e-output.txt")).unwrap()
+    }
+
+    pub fn flags(&self) -> Vec<String> {
+        let flag = |name: &str, path: &str| format!("--{name}={}", self.path(path).to_string_lossy());
+        vec![
+            flag("path.procfs", "proc"),
+            flag("path.sysfs", "sys"),
+            flag("path.rootfs", ""),
+            flag("path.udev.data", "udev/data"),
+            flag("collector.textfile.directory", "textfile/two_metric_files"),
+        ]
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }
 
 /// Unpacks the text archive format of upstream's fixtures: headers `Directory:`, `Path:`, `SymlinkTo:`, `Lines:`; `EOF`

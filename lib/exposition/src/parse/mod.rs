@@ -17,6 +17,7 @@ mod content_type;
 mod grammar;
 mod lexer;
 mod number;
+pub mod protobuf;
 #[cfg(test)]
 mod tests;
 
@@ -83,14 +84,17 @@ pub struct Sample<'a> {
 /// Where and why a body is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ParseError {
-    /// Counted from 1.
+    /// Counted from 1; 0 where there are no lines.
     pub line: usize,
     pub reason: String,
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (line {})", self.reason, self.line)
+        match self.line {
+            0 => f.write_str(&self.reason),
+            line => write!(f, "{} (line {line})", self.reason),
+        }
     }
 }
 

@@ -162,7 +162,7 @@ impl<'a> Runner<'a, '_, '_> {
             (Type::Int | Type::Duration, _) => mismatch("integer"),
             (Type::Float, Term::Number(Number { float: Some(f), .. })) => Ok(Value::Float(*f)),
             (Type::Float, _) => mismatch("float"),
-            (Type::Strings | Type::Time, _) => {
+            (Type::Strings | Type::Time | Type::Named(_), _) => {
                 self.fail(format!("can't handle {expr} for arg of type {}", want.go_name()))
             }
         }

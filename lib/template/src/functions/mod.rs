@@ -27,6 +27,8 @@ pub enum Type {
     Strings,
     Time,
     Duration,
+    /// A type of the program's own, by Go's name of it: an object or a list of that `type_name`.
+    Named(&'static str),
 }
 
 impl Type {
@@ -40,6 +42,7 @@ impl Type {
             Type::Strings => "[]string",
             Type::Time => "time.Time",
             Type::Duration => "time.Duration",
+            Type::Named(name) => name,
         }
     }
     /// Whether Go would accept the value for a parameter of this type.
@@ -54,6 +57,7 @@ impl Type {
             | (Type::Duration, Value::Duration(_))
             | (Type::Strings, Value::Nil) => true,
             (Type::Strings, Value::List(l)) => l.type_name == "[]string",
+            (Type::Named(name), v @ (Value::Object(_) | Value::List(_) | Value::Map(_))) => v.type_name() == name,
             (Type::Strings, Value::Object(o)) => {
                 o.shape() == Shape::List && o.items().iter().all(|v| matches!(v, Value::Str(_)))
             }

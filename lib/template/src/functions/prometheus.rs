@@ -17,6 +17,10 @@ pub struct Sample {
     pub value: f64,
 }
 
+const QUERY_RESULT: &str = "template.queryResult";
+const RESULT: Type = Type::Named(QUERY_RESULT);
+const SAMPLE: Type = Type::Named("*template.sample");
+
 /// What one evaluation offers to its templates.
 pub trait Host: Send + Sync {
     /// An instant query at the evaluation's time.
@@ -35,22 +39,15 @@ pub fn functions(external_url: &str) -> Functions {
         .add("pathPrefix", Function::new(&[], move |_| Ok(Value::Str(path.clone()))))
         .add("query", Function::new(STR, |_| Err("no query engine here".into())))
         .add("now", Function::new(&[], |_| Err("no evaluation time here".into())))
-        .add("first", Function::new(ANY, |a| first(arg(a, 0))))
-        .add("label", Function::new(&[Type::Str, Type::Any], |a| label(text_arg(a, 0), arg(a, 1))))
-        .add("value", Function::new(ANY, |a| with_sample(arg(a, 0), |s| Value::Float(s.value))))
-        .add("strvalue", Function::new(ANY, |a| label("__value__", arg(a, 0))))
-        .add("sortByLabel", Function::new(&[Type::Str, Type::Any], |a| sort_by_label(text_arg(a, 0), arg(a, 1))))
+        .add("first", Function::new(&[RESULT], |a| first(arg(a, 0))))
+        .add("label", Function::new(&[Type::Str, SAMPLE], |a| label(text_arg(a, 0), arg(a, 1))))
+        .add("value", Function::new(&[SAMPLE], |a| with_sample(arg(a, 0), |s| Value::Float(s.value))))
+        .add("strvalue", Function::new(&[SAMPLE], |a| label("__value__", arg(a, 0))))
+        .add("sortByLabel", Function::new(&[Type::Str, RESULT], |a| sort_by_label(text_arg(a, 0), arg(a, 1))))
         .add(
             "args",
             Function::variadic(ANY, |a| {
                 Ok(Value::map(a.iter().enumerate().map(|(i, v)| (format!("arg{i}"), v.clone()))))
-            }),
-        )
-        .add(
-            "tmpl",
-            Function::with_env(&[Type::Str, Type::Any], |env, a| {
-                let out = env.execute(text_arg(a, 0), arg(a, 1)).map_err(|e| e.to_string())?;
-                Ok(Value::Safe(Safe::Html, out.into()))
             }),
         )
         .add("title", Function::new(STR, |a| Ok(text::title(text_arg(a, 0), false).into())))
@@ -67,6 +64,19 @@ pub fn functions(external_url: &str) -> Functions {
             }),
         );
     numbers(&mut f);
+    f
+}
+
+/// What consoles have besides: `tmpl`, which runs a template by a name it computes.
+pub fn console() -> Functions {
+    let mut f = Functions::new();
+    f.add(
+        "tmpl",
+        Function::with_env(&[Type::Str, Type::Any], |env, a| {
+            let out = env.execute(text_arg(a, 0), arg(a, 1)).map_err(|e| e.to_string())?;
+            Ok(Value::Safe(Safe::Html, out.into()))
+        }),
+    );
     f
 }
 
@@ -103,7 +113,7 @@ pub fn evaluation(host: Arc<dyn Host>) -> Functions {
         Function::new(STR, move |a| {
             let samples = host.query(text_arg(a, 0))?;
             let items = samples.into_iter().map(|s| Value::Object(Arc::new(SampleObject(s)))).collect();
-            Ok(Value::List(Arc::new(List { items, type_name: "template.queryResult" })))
+            Ok(Value::List(Arc::new(List { items, type_name: QUERY_RESULT })))
         }),
     );
     f
@@ -172,7 +182,7 @@ fn sort_by_label(name: &str, v: &Value) -> Result<Value, String> {
     }
     keyed.sort_by(|a, b| a.0.cmp(&b.0));
     let items = keyed.into_iter().map(|(_, v)| v).collect();
-    Ok(Value::List(Arc::new(List { items, type_name: "template.queryResult" })))
+    Ok(Value::List(Arc::new(List { items, type_name: QUERY_RESULT })))
 }
 
 /// The page that draws an expression, relative to the external URL.

@@ -11,7 +11,7 @@ use super::aggregate_select;
 use crate::column::{ABSENT, Column, Stream, is_present, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
-use crate::identity::Identity;
+use crate::identity::{Hidden, Identity, InternedIds};
 use crate::math::{Mean, Sum, quantile};
 use crate::query::Query;
 
@@ -46,7 +46,7 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Re
                 states[i].add(q, a, c)?;
             }
             if a.op == AggregateOp::Quantile {
-                let span = a.param.as_ref().map_or(a.span, |p| p.span());
+                let span = a.param.as_ref().map_or(a.span, |p| p.without_parens().span());
                 param.iter().filter(|p| !(0.0..=1.0).contains(*p)).for_each(|p| q.notes.invalid_quantile(*p, span));
             }
             let columns = groups.labels.into_iter().zip(states).map(|(g, s)| s.finish(q, a, &param, g));
@@ -62,6 +62,7 @@ pub(crate) struct Groups<'a> {
     index: HashMap<Vec<u8>, usize>,
     pub labels: Vec<GroupLabels>,
     key: Vec<u8>,
+    interned: Interned,
 }
 
 pub(crate) struct GroupLabels {
@@ -69,25 +70,63 @@ pub(crate) struct GroupLabels {
     pub drop_name: bool,
 }
 
+/// Groups by the ids of interned labels, so that text is read once per group instead of once per series. Valid for one
+/// symbol table and one kind of hidden names.
+#[derive(Default)]
+struct Interned {
+    of: Option<(u64, Hidden)>,
+    /// By the id of a label's name: whether it belongs to the key.
+    keeps: HashMap<u32, bool>,
+    index: HashMap<Vec<(u32, u32)>, usize>,
+    key: Vec<(u32, u32)>,
+}
+
 impl<'a> Groups<'a> {
     pub fn new(a: &'a AggregateExpr) -> Groups<'a> {
-        Groups { a, index: HashMap::new(), labels: Vec::new(), key: Vec::new() }
+        Groups { a, index: HashMap::new(), labels: Vec::new(), key: Vec::new(), interned: Interned::default() }
     }
     pub fn len(&self) -> usize {
         self.labels.len()
     }
+    fn keeps(a: &AggregateExpr, name: &str) -> bool {
+        let listed = a.grouping.iter().any(|g| g == name);
+        if a.without { !listed && name != METRIC_NAME } else { listed }
+    }
     pub fn of(&mut self, c: &Column) -> usize {
+        if !self.a.without && self.a.grouping.is_empty() && !self.labels.is_empty() {
+            return 0;
+        }
+        let Some(InternedIds { table, hidden, ids }) = c.id.interned() else { return self.of_text(c) };
+        if self.interned.of != Some((table, hidden)) {
+            self.interned = Interned { of: Some((table, hidden)), ..Interned::default() };
+        }
+        let Interned { keeps, key, index, .. } = &mut self.interned;
+        key.clear();
+        for (i, (name, value)) in ids.iter().enumerate() {
+            let keep = *keeps.entry(*name).or_insert_with(|| {
+                let name = c.id.name_at(i);
+                Self::keeps(self.a, name) && !c.id.hides(name)
+            });
+            if keep {
+                key.push((*name, *value));
+            }
+        }
+        if let Some(i) = index.get(key) {
+            return *i;
+        }
+        let group = self.of_text(c);
+        let key = self.interned.key.clone();
+        self.interned.index.insert(key, group);
+        group
+    }
+    fn of_text(&mut self, c: &Column) -> usize {
         let a = self.a;
-        let keep = |n: &str| {
-            let listed = a.grouping.iter().any(|g| g == n);
-            if a.without { !listed && n != METRIC_NAME } else { listed }
-        };
-        c.id.key_into(&mut self.key, keep);
+        c.id.key_into(&mut self.key, |n| Self::keeps(a, n));
         if let Some(i) = self.index.get(&self.key) {
             return *i;
         }
         let mut b = c.id.builder();
-        b.retain(|n, _| keep(n));
+        b.retain(|n, _| Self::keeps(a, n));
         self.index.insert(self.key.clone(), self.labels.len());
         self.labels.push(GroupLabels { labels: b.labels(), drop_name: c.drop_name });
         self.labels.len() - 1
@@ -151,17 +190,13 @@ impl State {
         let present = || c.floats.iter().copied().enumerate().filter(|(_, v)| is_present(*v));
         match &mut self.floats {
             Floats::Sum { sum, comp } => {
+                // Written as selections, not branches, so that it vectorises.
                 for ((v, s), c) in c.floats.iter().zip(sum.iter_mut()).zip(comp.iter_mut()) {
-                    if !is_present(*v) {
-                        continue;
-                    }
-                    if is_present(*s) {
-                        let mut total = Sum { sum: *s, comp: *c };
-                        total.add(*v);
-                        (*s, *c) = (total.sum, total.comp);
-                    } else {
-                        *s = *v;
-                    }
+                    let next = Sum { sum: *s, comp: *c }.add_finite(*v);
+                    let comp = if next.sum.is_infinite() { 0.0 } else { next.comp };
+                    let (grown, comp) = if is_present(*s) { (next.sum, comp) } else { (*v, 0.0) };
+                    *c = if is_present(*v) { comp } else { *c };
+                    *s = if is_present(*v) { grown } else { *s };
                 }
             }
             Floats::Avg(m) => present().for_each(|(i, v)| {

@@ -6,6 +6,7 @@ mod extent;
 mod invariant;
 mod matching;
 pub(crate) mod merge;
+mod order;
 pub(crate) mod range;
 mod scalar_ops;
 pub(crate) mod selector;
@@ -22,6 +23,7 @@ use crate::query::Query;
 
 pub(crate) use extent::extent;
 pub(crate) use invariant::is_step_invariant;
+pub(crate) use order::{defines_order, picked_from};
 pub(crate) use stats_only::{Hinter, stats_only};
 
 /// The value of an expression over a grid.
@@ -57,6 +59,10 @@ impl<'a> Output<'a> {
 pub(crate) fn eval<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
     q.admit(grid)?;
     q.tick(1)?;
+    if grid.n > 1024 {
+        // Every node holds at least one column at a time.
+        q.charge(8 * grid.n as u64)?;
+    }
     if grid.n > 1 && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_)) && is_step_invariant(expr) {
         // The same at every step: computed once, at the first.
         return broadcast(q, eval_once(q, expr, Grid { n: 1, ..grid })?, grid);

@@ -145,6 +145,40 @@ impl Window<'_> {
     }
 }
 
+/// Where the window of every step lies in the floats of a series: positions `from..to`. Series scraped together have
+/// equal times, so that it is computed once for all of them.
+#[derive(Default)]
+pub(crate) struct Plan {
+    times: Vec<i64>,
+    pub bounds: Vec<(u32, u32)>,
+    /// Changes whenever the bounds do.
+    pub version: u64,
+    read: u64,
+    widest: u64,
+}
+
+impl Plan {
+    fn update(&mut self, times: &[i64], steps: &Reference, range_ms: i64) {
+        if self.version > 0 && self.times == times {
+            return;
+        }
+        self.times.clear();
+        self.times.extend_from_slice(times);
+        self.bounds.clear();
+        self.version += 1;
+        (self.read, self.widest) = (0, 0);
+        let (mut from, mut to) = (0, 0);
+        for step in 0..steps.n {
+            let end = steps.at(step);
+            advance(times, &mut from, end.saturating_sub(range_ms));
+            advance(times, &mut to, end);
+            self.bounds.push((from as u32, to as u32));
+            self.read += (to - from) as u64;
+            self.widest = self.widest.max((to - from) as u64);
+        }
+    }
+}
+
 enum Source<'a> {
     Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64, stats_only: bool },
     Subquery { stream: Stream<'a>, grid: Grid },
@@ -155,6 +189,7 @@ pub(crate) struct RangeVector<'a> {
     q: &'a Query<'a>,
     source: Source<'a>,
     pub points: Points,
+    pub plan: Plan,
     pub times: Reference,
     pub range_ms: i64,
     pub grid: Grid,
@@ -192,6 +227,7 @@ impl<'a> RangeVector<'a> {
                         stats_only: q.stats_only.contains(&v.span.start),
                     },
                     points: Points::default(),
+                    plan: Plan::default(),
                     times,
                     range_ms,
                     grid,
@@ -220,11 +256,13 @@ impl<'a> RangeVector<'a> {
                     q,
                     source: Source::Subquery { stream, grid: inner },
                     points: Points::default(),
+                    plan: Plan::default(),
                     times,
                     range_ms,
                     grid,
                     extension: None,
-                    span: s.span,
+                    // Upstream's annotations about subqueries point at the start of the query.
+                    span: Span::default(),
                 })
             }
             _ => Err(QueryError::execution("expected a range vector")),
@@ -246,9 +284,24 @@ impl<'a> RangeVector<'a> {
                 }
             };
             if !self.points.is_empty() {
+                if self.points.histogram_ms.is_empty() && self.extension.is_none() {
+                    self.plan.update(&self.points.float_ms, &self.times, self.range_ms);
+                }
                 return Ok(Some(found));
             }
         }
+    }
+
+    /// Counts a series of floats that a kernel takes as a whole, by [`Plan`].
+    pub fn account(&self) -> Result<(), QueryError> {
+        if self.q.samples.wants_steps() {
+            for (step, (from, to)) in self.plan.bounds.iter().enumerate().filter(|(_, (from, to))| from < to) {
+                self.q.samples.add_read_at(step, u64::from(to - from));
+            }
+        }
+        self.q.samples.add_read(self.plan.read);
+        self.q.hold_briefly(self.plan.widest)?;
+        self.q.tick(1 + (self.plan.read >> 8) as u32)
     }
 
     /// Calls `f` for the window of every step that holds any sample.
@@ -259,7 +312,7 @@ impl<'a> RangeVector<'a> {
     ) -> Result<(), QueryError> {
         let p = &self.points;
         let (mut fl, mut fh, mut hl, mut hh) = (0, 0, 0, 0);
-        let (mut read, mut widest) = (0u64, 0u64);
+        let (mut read, mut widest, mut pending) = (0u64, 0u64, 0u64);
         let histogram_weight = p.histograms.first().map_or(0, |h| histogram_samples(h));
         for step in 0..self.times.n {
             let end_ms = self.times.at(step);
@@ -279,8 +332,9 @@ impl<'a> RangeVector<'a> {
             if self.q.samples.wants_steps() {
                 self.q.samples.add_read_at(step, samples);
             }
-            if step & 0x3ff == 0x3ff {
-                self.q.tick(1024)?;
+            pending += 1 + (samples >> 6);
+            if pending > 1024 {
+                self.q.tick(std::mem::take(&mut pending).min(1 << 20) as u32)?;
             }
             f(&Window {
                 float_ms: &p.float_ms[fl..fh],

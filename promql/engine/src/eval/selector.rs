@@ -72,7 +72,7 @@ pub(crate) fn select(
     step_ms: i64,
 ) -> Result<Box<dyn SeriesSet>, QueryError> {
     let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, ..SelectHints::default() };
-    Ok(q.querier.select(q.ctx, true, &hints, &v.matchers)?)
+    Ok(q.querier.select(q.ctx, q.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 
 /// The next series of a set; at its end the set's annotations are taken over.

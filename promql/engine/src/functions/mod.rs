@@ -11,12 +11,13 @@ mod simple;
 mod sort;
 pub(crate) mod time;
 
-use ferula_promql_parser::{Call, Expr, ValueType};
+use ferula_promql_parser::{Call, Expr, Span, ValueType};
 
 use crate::column::{Column, Point, Stream, stream};
 use crate::error::QueryError;
 use crate::eval::merge::{Duplicates, always_unique, one_name};
-use crate::eval::range::{Points, RangeVector, Window};
+use crate::eval::range::{Plan, Points, RangeVector, Window};
+use crate::eval::selector::Reference;
 use crate::eval::{Output, eval};
 use crate::grid::Grid;
 use crate::query::Query;
@@ -26,6 +27,19 @@ pub(crate) trait Kernel {
     /// A new series begins; `points` holds all of its samples.
     fn series(&mut self, _points: &Points) {}
     fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError>;
+    /// All steps at once, where the series has floats only; `out` comes filled with absent values. `false`: not done,
+    /// to be asked window by window.
+    fn column(&mut self, _series: &Frame<'_>, _out: &mut [f64]) -> Result<bool, QueryError> {
+        Ok(false)
+    }
+}
+
+/// A series of floats and where its windows lie.
+pub(crate) struct Frame<'f> {
+    pub points: &'f Points,
+    pub plan: &'f Plan,
+    pub times: Reference,
+    pub range_ms: i64,
 }
 
 impl<F: FnMut(&Window<'_>) -> Result<Option<Point>, QueryError>> Kernel for F {
@@ -43,6 +57,10 @@ impl<'a> Args<'a> {
     pub fn expr(&self, i: usize) -> Result<&'a Expr, QueryError> {
         let missing = || QueryError::execution(format!("argument {} of {} is missing", i + 1, self.call.func.name));
         self.call.args.get(i).ok_or_else(missing)
+    }
+    /// What annotations about an argument point at: it without parentheses.
+    pub fn span(&self, i: usize) -> Result<Span, QueryError> {
+        Ok(self.expr(i)?.without_parens().span())
     }
     pub fn len(&self) -> usize {
         self.call.args.len()
@@ -161,6 +179,15 @@ fn range_function<'a>(
                 histograms: Vec::new(),
             };
             kernel.series(&vector.points);
+            let whole = vector.points.histogram_ms.is_empty() && vector.extension.is_none() && {
+                let frame = Frame {
+                    points: &vector.points,
+                    plan: &vector.plan,
+                    times: vector.times,
+                    range_ms: vector.range_ms,
+                };
+                kernel.column(&frame, &mut c.floats)?
+            };
             let mut any = false;
             let (floats, histograms) = (&mut c.floats, &mut c.histograms);
             let mut put = |step: usize, p: Option<Point>| {
@@ -171,7 +198,10 @@ fn range_function<'a>(
                     None => {}
                 }
             };
-            if vector.extension.is_some() {
+            if whole {
+                vector.account()?;
+                any = c.floats.iter().any(|v| crate::column::is_present(*v));
+            } else if vector.extension.is_some() {
                 extended::windows(q, &vector, &c.id, counter, |w| {
                     put(w.step, kernel.window(w)?);
                     Ok(())

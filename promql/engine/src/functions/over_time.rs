@@ -7,12 +7,12 @@ use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::Span;
 
 use super::rate::is_reset;
-use super::{Args, Kernel, unsupported};
+use super::{Args, Frame, Kernel, unsupported};
 use crate::column::Point;
 use crate::error::QueryError;
 use crate::eval::range::{RangeVector, Window};
 use crate::grid::Grid;
-use crate::math::{Mean, Sum, linear_regression, quantile, variance};
+use crate::math::{Mean, Sum, fold_windows, linear_regression, quantile, variance};
 use crate::query::Query;
 
 /// A kernel that never fails.
@@ -53,16 +53,12 @@ pub(super) fn kernel<'a>(
 ) -> Result<Box<dyn Kernel + 'a>, QueryError> {
     let span = v.span;
     Ok(match name {
-        "avg_over_time" | "sum_over_time" => {
-            let average = name == "avg_over_time";
-            plain(move |w| total(q, span, average, w))
-        }
+        "avg_over_time" | "sum_over_time" => Box::new(Total { q, span, average: name == "avg_over_time" }),
         "count_over_time" => plain(|w| Some(Point::Float(w.len() as f64))),
         "present_over_time" => plain(|_| Some(Point::Float(1.0))),
         "last_over_time" => plain(|w| edge(w, true)),
         "first_over_time" => plain(|w| edge(w, false)),
-        "max_over_time" => floats(q, span, 1, |w| extremum(w, |a, b| b > a).1),
-        "min_over_time" => floats(q, span, 1, |w| extremum(w, |a, b| b < a).1),
+        "max_over_time" | "min_over_time" => Box::new(Extremum { q, span, max: name == "max_over_time" }),
         "ts_of_max_over_time" => floats(q, span, 1, |w| extremum(w, |a, b| b >= a).0),
         "ts_of_min_over_time" => floats(q, span, 1, |w| extremum(w, |a, b| b <= a).0),
         "ts_of_first_over_time" => plain(|w| {
@@ -86,9 +82,9 @@ pub(super) fn kernel<'a>(
         }),
         "quantile_over_time" => {
             let phi = args.scalar(q, 0, grid)?;
-            let phi_span = args.expr(0)?.span();
+            let phi_span = args.span(0)?;
             let mut scratch = Vec::new();
-            floats(q, span, 1, move |w| {
+            floats(q, phi_span, 1, move |w| {
                 let p = phi.get(w.step).copied().unwrap_or(f64::NAN);
                 if !(0.0..=1.0).contains(&p) {
                     q.notes.invalid_quantile(p, phi_span);
@@ -236,6 +232,69 @@ fn steps<'w>(w: &Window<'w>, differ: impl Fn(Seen<'w>, Seen<'w>) -> bool) -> f64
     n as f64
 }
 
+/// `sum_over_time` and `avg_over_time`.
+struct Total<'a> {
+    q: &'a Query<'a>,
+    span: Span,
+    average: bool,
+}
+
+impl Kernel for Total<'_> {
+    fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
+        Ok(total(self.q, self.span, self.average, w))
+    }
+    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
+        fold_windows(&series.points.floats, &series.plan.bounds, Sum::default(), Sum::add_finite, |i, w, s| {
+            out[i] = match (s.sum.is_finite(), self.average) {
+                (true, true) => s.sum / w.len() as f64 + s.comp / w.len() as f64,
+                (true, false) => s.value(),
+                (false, true) => Mean::of(w),
+                (false, false) => sum_of(w),
+            };
+            self.q.tick((w.len() >> 8) as u32)
+        })?;
+        Ok(true)
+    }
+}
+
+/// `max_over_time` and `min_over_time`: NaN gives way to anything.
+struct Extremum<'a> {
+    q: &'a Query<'a>,
+    span: Span,
+    max: bool,
+}
+
+impl Extremum<'_> {
+    fn better(&self) -> impl Fn(f64, f64) -> f64 + use<> {
+        let max = self.max;
+        move |best, v| if (if max { v > best } else { v < best }) || best.is_nan() { v } else { best }
+    }
+}
+
+impl Kernel for Extremum<'_> {
+    fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
+        let Some((first, rest)) = w.floats.split_first() else { return Ok(None) };
+        if !w.histograms.is_empty() {
+            self.q.notes.ignored_in_mixed_range(w.id.get(METRIC_NAME), self.span);
+        }
+        Ok(Some(Point::Float(rest.iter().copied().fold(*first, self.better()))))
+    }
+    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
+        let put = |i: usize, w: &[f64], best: f64| {
+            out[i] = best;
+            self.q.tick((w.len() >> 8) as u32)
+        };
+        fold_windows(&series.points.floats, &series.plan.bounds, f64::NAN, self.better(), put)?;
+        Ok(true)
+    }
+}
+
+fn sum_of(values: &[f64]) -> f64 {
+    let mut s = Sum::default();
+    values.iter().for_each(|v| s.add(*v));
+    if s.sum.is_infinite() { s.sum } else { s.value() }
+}
+
 fn total(q: &Query<'_>, span: Span, average: bool, w: &Window<'_>) -> Option<Point> {
     if !w.floats.is_empty() && !w.histograms.is_empty() {
         q.notes.mixed_floats_histograms(w.id.get(METRIC_NAME), span);
@@ -245,9 +304,7 @@ fn total(q: &Query<'_>, span: Span, average: bool, w: &Window<'_>) -> Option<Poi
         if average {
             return Some(Point::Float(Mean::of(w.floats)));
         }
-        let mut s = Sum::default();
-        w.floats.iter().for_each(|v| s.add(*v));
-        return Some(Point::Float(if s.sum.is_infinite() { s.sum } else { s.value() }));
+        return Some(Point::Float(sum_of(w.floats)));
     }
     let mut all = w.histograms.iter();
     let mut sum = HistogramSum::new(FloatHistogram::clone(all.next()?));

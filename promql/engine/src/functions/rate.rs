@@ -5,7 +5,7 @@ use ferula_model::labels::METRIC_NAME;
 use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::Span;
 
-use super::{Args, Kernel};
+use super::{Args, Frame, Kernel};
 use crate::column::Point;
 use crate::error::QueryError;
 use crate::eval::range::{Points, RangeVector, Window};
@@ -27,6 +27,8 @@ pub(super) fn kernel<'a>(
             per_second: (name == "rate").then_some(v.range_ms as f64 / 1000.0),
             resets: Vec::new(),
             next_reset: 0,
+            spans: Vec::new(),
+            version: 0,
         }),
         "irate" | "idelta" => {
             let rate = name == "irate";
@@ -68,6 +70,9 @@ struct Extrapolated<'a> {
     resets: Vec<usize>,
     /// The first of them that the current window may see.
     next_reset: usize,
+    /// Per step, for the plan of this version.
+    spans: Vec<Edges>,
+    version: u64,
 }
 
 impl Extrapolated<'_> {
@@ -89,7 +94,65 @@ impl Extrapolated<'_> {
     }
 }
 
+/// What of the extrapolation depends on times only, for one step: durations in seconds.
+#[derive(Clone, Copy, Default)]
+struct Edges {
+    to_start: f64,
+    to_end: f64,
+    sampled: f64,
+    /// The factor where the counter's zero lies outside; per second if wanted.
+    factor: f64,
+}
+
 impl Kernel for Extrapolated<'_> {
+    /// The result of [`window`](Kernel::window), operation by operation, with everything that depends on times only
+    /// taken out: series scraped together share it.
+    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
+        let (times, v) = (&series.points.float_ms, &series.points.floats);
+        if !series.points.float_start_ms.is_empty() && self.q.semantics.start_timestamps {
+            return Ok(false);
+        }
+        if self.version != series.plan.version {
+            self.version = series.plan.version;
+            self.spans.clear();
+            for (step, (from, to)) in series.plan.bounds.iter().enumerate() {
+                let end_ms = series.times.at(step);
+                let window = times.get(*from as usize..*to as usize).unwrap_or(&[]);
+                self.spans.push(span_of(window, end_ms.saturating_sub(series.range_ms), end_ms, self.per_second));
+            }
+        }
+        let counter = self.counter;
+        let mut next_reset = 0;
+        for ((out, (from, to)), s) in out.iter_mut().zip(&series.plan.bounds).zip(&self.spans) {
+            let (from, to) = (*from as usize, *to as usize);
+            if to - from < 2 {
+                continue;
+            }
+            let (first, last) = (v[from], v[to - 1]);
+            let mut increase = last - first;
+            if !self.resets.is_empty() {
+                while self.resets.get(next_reset).is_some_and(|r| *r <= from) {
+                    next_reset += 1;
+                }
+                for r in self.resets[next_reset..].iter().take_while(|r| **r < to) {
+                    increase += v[r - 1];
+                }
+            }
+            let mut factor = s.factor;
+            if counter && increase > 0.0 && first >= 0.0 {
+                let to_zero = s.sampled * (first / increase);
+                if to_zero < s.to_start {
+                    factor = (s.sampled + to_zero + s.to_end) / s.sampled;
+                    if let Some(seconds) = self.per_second {
+                        factor /= seconds;
+                    }
+                }
+            }
+            *out = increase * factor;
+        }
+        Ok(true)
+    }
+
     fn series(&mut self, p: &Points) {
         self.resets.clear();
         self.next_reset = 0;
@@ -153,6 +216,27 @@ impl Kernel for Extrapolated<'_> {
         }
         Ok(Some(Point::Float(increase * f)))
     }
+}
+
+/// The parts of [`factor`] for a window of these times, before any zero point is looked at.
+fn span_of(times: &[i64], start_ms: i64, end_ms: i64, per_second: Option<f64>) -> Edges {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return Edges::default() };
+    let mut to_start = (first - start_ms) as f64 / 1000.0;
+    let mut to_end = (end_ms - last) as f64 / 1000.0;
+    let sampled = (last - first) as f64 / 1000.0;
+    let average = sampled / (times.len() - 1) as f64;
+    let threshold = average * 1.1;
+    if to_start >= threshold {
+        to_start = average / 2.0;
+    }
+    if to_end >= threshold {
+        to_end = average / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if let Some(seconds) = per_second {
+        factor /= seconds;
+    }
+    Edges { to_start, to_end, sampled, factor }
 }
 
 /// How much longer than the samples the window is, up to the edges where samples stop short of them by at most 1.1

@@ -29,6 +29,7 @@ pub struct Parser<'a> {
     tokens: Tokens,
     at: usize,
     selectors: usize,
+    regex_states: usize,
     /// Aggregations whose arguments are being read: errors in there are said to be "in aggregation".
     open_aggregations: usize,
     /// Tokens looked at: bounds the work in tests.
@@ -42,7 +43,7 @@ impl<'a> Parser<'a> {
             return Err(ParseError::new(" ", Span::default(), message));
         }
         let tokens = tokenize(text, options.tokens_max);
-        Ok(Parser { text, options, tokens, at: 0, selectors: 0, open_aggregations: 0, steps: 0 })
+        Ok(Parser { text, options, tokens, at: 0, selectors: 0, regex_states: 0, open_aggregations: 0, steps: 0 })
     }
 
     /// A whole query.
@@ -193,6 +194,14 @@ mod tests {
             }
         };
         std::thread::Builder::new().stack_size(256 * 1024).spawn(check).unwrap().join().unwrap();
+    }
+
+    /// Expressions that are dear to compile cannot be sent by the thousand.
+    #[test]
+    fn bombs_of_regular_expressions_are_refused() {
+        let text = format!("a{{{}}}", r#"b=~"(\\pL{20}){5}","#.repeat(2_000));
+        let e = crate::parse_expr(&text).unwrap_err().to_string();
+        assert!(e.ends_with("regular expressions of the query are too large together"), "{e}");
     }
 
     #[test]

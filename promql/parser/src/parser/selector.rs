@@ -63,7 +63,14 @@ impl Parser<'_> {
             return Err(self.unexpected(PLACE, "string"));
         }
         self.next();
-        Matcher::new(op, name, unquote(self.word(value.span)))
-            .map_err(|e| self.error(label.span.to(value.span), e.to_string()))
+        let span = label.span.to(value.span);
+        let matcher =
+            Matcher::new(op, name, unquote(self.word(value.span))).map_err(|e| self.error(span, e.to_string()))?;
+        let states = matcher.regex().map_or(0, |re| re.states());
+        self.regex_states = self.regex_states.saturating_add(states);
+        if self.regex_states > self.options.regex_states_max {
+            return Err(self.error(span, "regular expressions of the query are too large together"));
+        }
+        Ok(matcher)
     }
 }

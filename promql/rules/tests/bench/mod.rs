@@ -60,6 +60,7 @@ impl Bench {
             resend_delay_ms: 60_000,
             outage_tolerance_ms: 3_600_000,
             for_grace_ms: 600_000,
+            parse_options: Default::default(),
             concurrent_rules,
         }
     }
@@ -86,6 +87,14 @@ impl Bench {
     }
     pub fn concurrent(&self, rules: &str, n: usize) -> Group {
         Group::alone(Arc::new(self.environment(n)), settings(), self.config("", rules), &self.registry, false)
+    }
+    pub fn count_queries(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::default()
+    }
+    pub fn counting(&self, rules: &str, asked: Arc<Mutex<Vec<String>>>) -> Group {
+        let query = Counting { inner: self.query.clone(), asked };
+        let env = Environment { query: Arc::new(query), ..self.environment(1) };
+        Group::alone(Arc::new(env), settings(), self.config("", rules), &self.registry, false)
     }
     /// `labels value` of an instant query, sorted.
     pub fn vector(&self, expr: &str, t_ms: i64) -> Vec<String> {
@@ -128,4 +137,20 @@ impl Bench {
 
 fn ferula_exposition_text(registry: &Registry, out: &mut Vec<u8>) {
     ferula_exposition::write::text(&registry.gather(), out);
+}
+
+struct Counting {
+    inner: Arc<EngineQuery>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl RuleQuery for Counting {
+    fn instant(
+        &self,
+        expr: &ferula_promql_parser::Expr,
+        t_ms: i64,
+    ) -> Result<Vec<ferula_promql_rules::Sample>, String> {
+        self.asked.lock().unwrap().push(expr.to_string());
+        self.inner.instant(expr, t_ms)
+    }
 }

@@ -140,7 +140,7 @@ impl GlobalConfig {
             return refuse(
                 "metric_name_validation_scheme",
                 format!(
-                    "unknown global name validation method specified, must be either '', 'legacy' or 'utf8', got {scheme}"
+                    "unknown global name validation method specified, must be either 'legacy' or 'utf8', got {scheme}"
                 ),
             );
         }
@@ -198,7 +198,8 @@ discovery_struct! {
         pub fallback_scrape_protocol: Option<ScrapeProtocol> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub scrape_native_histograms: Option<bool> = None,
-        #[serde(skip_serializing_if = "Option::is_none")]
+        /// Also read under its name of Prometheus 2.
+        #[serde(skip_serializing_if = "Option::is_none", alias = "scrape_classic_histograms")]
         pub always_scrape_classic_histograms: Option<bool> = None,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub convert_classic_histograms_to_nhcb: Option<bool> = None,
@@ -248,6 +249,9 @@ fn inherit<T: Default + PartialEq + Clone>(own: &mut T, global: &T) {
 impl ScrapeConfig {
     /// The configuration with everything inherited from `global` (itself resolved) filled in, or what is wrong with it.
     pub fn resolve(mut self, global: &GlobalConfig) -> Result<ScrapeConfig, ConfigError> {
+        if let Err(e) = self.discovery().validate() {
+            return refuse("", e.to_string());
+        }
         if self.job_name.is_empty() {
             return refuse("job_name", "job_name is empty");
         }
@@ -281,9 +285,6 @@ impl ScrapeConfig {
         self.resolve_names(global)?;
         if let Err(message) = self.http_config().validate() {
             return refuse("", message);
-        }
-        if let Err(e) = self.discovery().validate() {
-            return refuse("", e.to_string());
         }
         self.relabel_rules()?;
         self.metric_relabel_rules()?;
@@ -328,7 +329,7 @@ impl ScrapeConfig {
             return refuse(
                 "metric_name_validation_scheme",
                 format!(
-                    "unknown name validation method specified, must be either '', 'legacy' or 'utf8', got {scheme} for scrape config with job name {job:?}"
+                    "unknown name validation method specified, must be either 'legacy' or 'utf8', got {scheme} for scrape config with job name {job:?}"
                 ),
             );
         }

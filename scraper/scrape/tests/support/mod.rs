@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ferula_model::{Exemplar, Labels, SeriesRef, Value, is_stale_nan};
+use ferula_model::{Exemplar, FloatHistogram, Labels, SeriesRef, Value, is_stale_nan};
 use ferula_scraper_scrape::config::{GlobalConfig, ScrapeConfig};
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability, StorageError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,7 @@ struct Inner {
     labels: HashMap<SeriesRef, Labels>,
     samples: HashMap<SeriesRef, BTreeMap<i64, f64>>,
     exemplars: Vec<(Labels, Exemplar)>,
+    histograms: BTreeMap<String, FloatHistogram>,
     next: u64,
     commits: usize,
 }
@@ -67,7 +68,15 @@ impl Appender for Batch {
             None if inner.labels.contains_key(&series) => series,
             None => return Err(AppendError::UnknownSeries),
         };
-        let Value::Float(v) = value else { panic!("only floats here") };
+        let (v, histogram) = match value {
+            Value::Float(v) => (v, None),
+            Value::Histogram(h) => (h.sum, Some(h.to_float())),
+            Value::FloatHistogram(h) => (h.sum, Some(h.clone())),
+        };
+        if let Some(h) = histogram {
+            let printed = inner.labels[&series].to_string();
+            inner.histograms.insert(printed, h);
+        }
         let pending = self.pending.iter().filter(|(s, _, _)| *s == series).map(|(_, t, v)| (*t, *v));
         let held = inner.samples.get(&series).into_iter().flatten().map(|(t, v)| (*t, *v));
         let all: Vec<(i64, f64)> = held.chain(pending).collect();
@@ -103,6 +112,13 @@ impl Store {
     }
     pub fn exemplars(&self) -> Vec<(Labels, Exemplar)> {
         self.inner.lock().unwrap().exemplars.clone()
+    }
+    /// The newest histogram of every series that has any, committed or not.
+    pub fn histograms(&self) -> BTreeMap<String, FloatHistogram> {
+        self.inner.lock().unwrap().histograms.clone()
+    }
+    pub fn label_sets(&self) -> BTreeMap<String, Labels> {
+        self.inner.lock().unwrap().by_labels.keys().map(|l| (l.to_string(), l.clone())).collect()
     }
     pub fn commits(&self) -> usize {
         self.inner.lock().unwrap().commits

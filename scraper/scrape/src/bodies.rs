@@ -1,0 +1,149 @@
+//! The formats' ways into [`Samples`]: lines of text, protobuf families, classic histograms to be converted.
+use std::borrow::Cow;
+
+use ferula_exposition::parse::protobuf::{FamilySink, HistogramForms, ProtoSeries, read_families};
+use ferula_exposition::parse::{Entry, Parser, Sample, Syntax};
+use ferula_model::{Metadata, MetricType, Value};
+
+use crate::error::ScrapeError;
+use crate::ingest::{Incoming, Parsable, Samples};
+use crate::metadata::Families;
+use crate::nhcb::{Collector, Taken};
+use crate::series::resolve;
+
+/// Reads a body in one of the text formats. Returns whether the sample limit was exceeded.
+pub(crate) fn append_text(
+    mut samples: Samples<'_, '_>,
+    families: &mut Families,
+    body: Parsable<'_>,
+) -> Result<bool, ScrapeError> {
+    let config = &samples.pass.job.config;
+    let mut collector = Collector::for_config(config);
+    let mut parser = Parser::new(body.bytes, body.syntax, samples.pass.limits);
+    while let Some(entry) = parser.next_expecting(samples.cache.expected()) {
+        match entry? {
+            Entry::Sample(sample) => add_line(&mut samples, &mut parser, sample, body.syntax, collector.as_mut())?,
+            Entry::Type { family, metric_type } => {
+                if let Some(collector) = &mut collector {
+                    collector.finish(&mut samples)?;
+                    collector.begin_family(&family, metric_type);
+                }
+                families.set_type(&family, metric_type);
+            }
+            Entry::Help { family, text } => families.set_help(&family, &text),
+            Entry::Unit { family, unit } => families.set_unit(&family, unit),
+            Entry::Comment => {}
+        }
+    }
+    if let Some(collector) = &mut collector {
+        collector.finish(&mut samples)?;
+    }
+    Ok(samples.over_limit)
+}
+
+fn add_line(
+    samples: &mut Samples<'_, '_>,
+    parser: &mut Parser<'_>,
+    sample: Sample<'_>,
+    syntax: Syntax,
+    collector: Option<&mut Collector>,
+) -> Result<(), ScrapeError> {
+    let mut exemplar = if sample.has_exemplar { parser.exemplar() } else { None };
+    if let (Some(e), true) = (&mut exemplar, samples.pass.job.config.honor_timestamps) {
+        e.t_ms = e.t_ms.or(sample.t_ms); // its own time, else its sample's
+    }
+    if let Some(collector) = collector {
+        if sample.expected {
+            reread(parser)?;
+        }
+        let mut pairs = Vec::with_capacity(8);
+        parser.labels(|name, value| pairs.push((name, value)));
+        if syntax == Syntax::OpenMetrics && collector.is_created(&pairs) {
+            return collector.finish(samples);
+        }
+        if collector.take(samples, &pairs, sample.value, sample.t_ms, exemplar.as_slice())? == Taken::Only {
+            return Ok(());
+        }
+    }
+    let known = if sample.expected { samples.cache.take_expected() } else { samples.cache.find(sample.series) };
+    let incoming = Incoming {
+        key: sample.series,
+        value: Value::Float(sample.value),
+        t_ms: sample.t_ms,
+        exemplars: exemplar.as_slice(),
+    };
+    let pass = samples.pass;
+    samples.add(known, &incoming, &mut || {
+        if sample.expected {
+            reread(parser)?;
+        }
+        let mut pairs = Vec::with_capacity(8);
+        parser.labels(|name, value| pairs.push((name, value)));
+        resolve(&mut pairs, pass.job, pass.target)
+    })
+}
+
+/// Makes the labels of a line that was only compared available.
+fn reread(parser: &mut Parser<'_>) -> Result<(), ScrapeError> {
+    match parser.reread() {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(e)) => Err(e.into()),
+        None => Err(ScrapeError::Internal("a known line could not be read again".into())),
+    }
+}
+
+/// Reads a protobuf body. Returns whether the sample limit was exceeded.
+pub(crate) fn append_protobuf(
+    samples: Samples<'_, '_>,
+    families: &mut Families,
+    body: &[u8],
+) -> Result<bool, ScrapeError> {
+    let config = &samples.pass.job.config;
+    let forms = HistogramForms {
+        native: config.scrape_native_histograms == Some(true),
+        always_classic: config.always_scrape_classic_histograms == Some(true),
+    };
+    let (limits, collector) = (samples.pass.limits, Collector::for_config(config));
+    let mut sink = Sink { samples, families, collector };
+    read_families(body, limits, forms, &mut sink)?;
+    if let Some(collector) = &mut sink.collector {
+        collector.finish(&mut sink.samples)?;
+    }
+    Ok(sink.samples.over_limit)
+}
+
+struct Sink<'f, 'p, 'a> {
+    samples: Samples<'p, 'a>,
+    families: &'f mut Families,
+    collector: Option<Collector>,
+}
+
+impl FamilySink for Sink<'_, '_, '_> {
+    type Error = ScrapeError;
+
+    fn family(&mut self, name: &str, metric_type: MetricType, help: &str, unit: &str) {
+        self.families.set(name, Metadata { metric_type, help: help.to_owned(), unit: unit.to_owned() });
+        if let Some(collector) = &mut self.collector {
+            collector.begin_family(name, metric_type);
+        }
+    }
+
+    fn series(&mut self, series: &ProtoSeries<'_>) -> Result<(), ScrapeError> {
+        let pairs = || {
+            let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(8);
+            series.labels(|name, value| pairs.push((name.into(), value.into())));
+            pairs
+        };
+        if let (Some(collector), Value::Float(value)) = (&mut self.collector, series.value)
+            && collector.take(&mut self.samples, &pairs(), value, series.t_ms, series.exemplars)? == Taken::Only
+        {
+            return Ok(());
+        }
+        let cache = &mut *self.samples.cache;
+        let known = if cache.expected() == series.key { cache.take_expected() } else { cache.find(series.key) };
+        let incoming =
+            Incoming { key: series.key, value: series.value, t_ms: series.t_ms, exemplars: series.exemplars };
+        let pass = self.samples.pass;
+        self.samples.add(known, &incoming, &mut || resolve(&mut pairs(), pass.job, pass.target))
+    }
+}
