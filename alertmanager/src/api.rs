@@ -17,6 +17,7 @@ use crate::app::Alertmanager;
 use crate::matcher::{self, MatchOp, Matcher};
 
 mod alerts;
+mod explain;
 mod page;
 mod silences;
 mod status;
@@ -31,6 +32,9 @@ pub fn router(am: App) -> Router {
         .route("/receivers", get(status::receivers))
         .route("/alerts", get(alerts::list).post(alerts::post))
         .route("/alerts/groups", get(alerts::groups))
+        .route("/alerts/{fingerprint}/explain", get(explain::explain))
+        .route("/receivers/{name}/test", post(explain::test_receiver))
+        .route("/templates/render", post(explain::render))
         .route("/silences", get(silences::list).post(silences::post))
         .route("/silence/{id}", get(silences::one).delete(silences::expire))
         .fallback(|request: Request| async move {

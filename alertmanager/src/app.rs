@@ -13,12 +13,13 @@ use tokio::task::JoinSet;
 use crate::alert::PostableAlert;
 use crate::config::{Config, ConfigError};
 use crate::core::{Core, CoreOptions, Delivery, Inserted, LogChange, Now};
+use crate::history::History;
 use crate::matcher;
 use crate::metrics::Metrics;
 use crate::notify::template::{TemplateError, TemplateSet};
 use crate::notify::{self, Context};
 use crate::options::Options;
-use crate::receiver::webhook::Clients;
+use crate::receiver::http::Clients;
 use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
 use crate::store::{State, Store, StoreError};
 
@@ -45,7 +46,7 @@ pub enum SilenceFailure {
 pub(crate) struct Loaded {
     pub config: Config,
     pub context: Context,
-    clients: Clients,
+    pub clients: Clients,
     /// At most so many deliveries at a time to one integration: a hanging receiver holds up nobody else.
     permits: std::collections::HashMap<(Arc<str>, &'static str, u32), Arc<Semaphore>>,
 }
@@ -72,6 +73,7 @@ pub struct Alertmanager {
     wake: Notify,
     pub(crate) started_at_ms: i64,
     pub(crate) get_permits: Semaphore,
+    pub(crate) history: History,
 }
 
 impl Alertmanager {
@@ -119,6 +121,7 @@ impl Alertmanager {
             wake: Notify::new(),
             started_at_ms: now.wall_ms,
             get_permits: Semaphore::new(get_max),
+            history: History::default(),
             clock,
         });
         am.reloaded(&text, true);
@@ -310,7 +313,14 @@ impl Alertmanager {
                         Some(p) => p.acquire().await.ok(),
                         None => None,
                     };
-                    notify::deliver(&loaded.context, &loaded.clients, &delivery).await
+                    let tried = notify::deliver(&loaded.context, &loaded.clients, &delivery).await;
+                    am.history.push(
+                        &delivery,
+                        am.clock.now_ms(),
+                        tried.attempts,
+                        tried.error.as_ref().map(|e| e.message.as_str()),
+                    );
+                    tried.error.is_none()
                 };
                 let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());
                 if let Some(change) = change {
@@ -382,13 +392,8 @@ fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<
     let directory = options.config_file.parent().unwrap_or(Path::new("."));
     let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
     let mut permits = std::collections::HashMap::new();
-    for r in &config.receivers {
-        let name: Arc<str> = r.name.as_str().into();
-        for (kind, n) in [("webhook", r.webhook_configs.len()), ("email", r.email_configs.len())] {
-            for i in 0..n as u32 {
-                permits.insert((name.clone(), kind, i), Arc::new(Semaphore::new(DELIVERIES_PER_INTEGRATION)));
-            }
-        }
+    for i in config.receivers.iter().flat_map(|r| crate::core::plan(r).integrations) {
+        permits.insert((i.receiver.clone(), i.name(), i.index), Arc::new(Semaphore::new(DELIVERIES_PER_INTEGRATION)));
     }
     let context = Context {
         templates,

@@ -9,12 +9,13 @@ pub mod global;
 pub mod http;
 pub mod receiver;
 pub mod route;
-pub mod unbuilt;
+pub mod service;
 pub mod value;
 
 pub use global::Global;
 pub use receiver::{Email, Receiver, Webhook};
 pub use route::{InhibitRule, Route};
+pub use service::Service;
 
 use crate::time_interval::TimeInterval;
 
@@ -77,7 +78,7 @@ impl Config {
     pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let config = Config::check(file, text)?;
         for (index, r) in config.receivers.iter().enumerate() {
-            if let Some(u) = r.unbuilt.first() {
+            if let Some(u) = r.services.iter().find(|s| !s.is_built()) {
                 return Err(ConfigError::NotBuiltIn {
                     file: file.to_owned(),
                     index,

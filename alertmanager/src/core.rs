@@ -24,8 +24,10 @@ use crate::route::{RouteIndex, RouteOptions, RouteTree};
 use crate::silence::{SilenceId, SilenceLimits, Silences};
 use crate::time_interval::TimeInterval;
 
+mod explain;
 mod group;
 
+pub use explain::Explained;
 pub use group::{Group, GroupId};
 
 /// Both clocks, read once.
@@ -66,12 +68,14 @@ pub struct Integration {
 pub enum IntegrationKind {
     Webhook(Arc<config::Webhook>),
     Email(Arc<config::Email>),
+    Service(Arc<config::Service>),
 }
 impl Integration {
     pub fn name(&self) -> &'static str {
-        match self.kind {
+        match &self.kind {
             IntegrationKind::Webhook(_) => "webhook",
             IntegrationKind::Email(_) => "email",
+            IntegrationKind::Service(s) => s.integration(),
         }
     }
 }
@@ -502,7 +506,7 @@ impl Core {
     }
 }
 
-fn plan(r: &config::Receiver) -> ReceiverPlan {
+pub(crate) fn plan(r: &config::Receiver) -> ReceiverPlan {
     let name: Arc<str> = r.name.as_str().into();
     let mut integrations = Vec::new();
     let mut add = |index: usize, send_resolved: bool, kind: IntegrationKind| {
@@ -514,6 +518,11 @@ fn plan(r: &config::Receiver) -> ReceiverPlan {
     }
     for (i, e) in r.email_configs.iter().enumerate() {
         add(i, e.send_resolved, IntegrationKind::Email(Arc::new(e.clone())));
+    }
+    for kind in r.services.chunk_by(|a, b| a.integration() == b.integration()) {
+        for (i, s) in kind.iter().enumerate() {
+            add(i, s.send_resolved(), IntegrationKind::Service(Arc::new(s.clone())));
+        }
     }
     ReceiverPlan { labels: r.labels.clone(), integrations, name }
 }

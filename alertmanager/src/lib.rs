@@ -1,9 +1,11 @@
-//! Routes, groups and delivers alerts.
+#![doc = include_str!("../README.md")]
 pub mod alert;
 mod api;
 mod app;
+pub mod check;
 pub mod config;
 pub mod core;
+mod history;
 pub mod inhibit;
 pub mod matcher;
 pub mod metrics;

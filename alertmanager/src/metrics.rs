@@ -37,7 +37,19 @@ pub struct Metrics {
 pub const REASONS: [&str; 7] =
     ["clientError", "authError", "rateLimited", "serverError", "contextCanceled", "contextDeadlineExceeded", "other"];
 /// Integrations this build sends through.
-pub const INTEGRATIONS: [&str; 2] = ["email", "webhook"];
+pub const INTEGRATIONS: [&str; 11] = [
+    "dingtalk",
+    "discord",
+    "email",
+    "feishu",
+    "msteams",
+    "msteamsv2",
+    "opsgenie",
+    "pagerduty",
+    "slack",
+    "telegram",
+    "webhook",
+];
 
 impl Metrics {
     pub fn new(r: &Registry) -> Metrics {

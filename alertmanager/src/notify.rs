@@ -9,7 +9,8 @@ pub mod template;
 
 use crate::core::{Delivery, IntegrationKind};
 use crate::metrics::Metrics;
-use crate::receiver::{email, webhook};
+use crate::receiver::http::Clients;
+use crate::receiver::{email, service, webhook};
 use data::Data;
 use template::TemplateSet;
 
@@ -87,8 +88,36 @@ fn backoff(n: u32, random: f64) -> Duration {
     Duration::from_secs_f64(base * (0.5 + random) / 1000.0)
 }
 
-/// Tries until it is delivered, hopeless, or out of time. Answers whether it was delivered.
-pub async fn deliver(context: &Context, clients: &webhook::Clients, delivery: &Delivery) -> bool {
+/// How a delivery ended: delivered where there is no error.
+#[derive(Debug)]
+pub struct Tried {
+    pub attempts: u32,
+    pub error: Option<SendError>,
+}
+
+/// One attempt, within the delivery's deadline.
+pub async fn attempt(context: &Context, clients: &Clients, delivery: &Delivery) -> Result<(), SendError> {
+    let now = i64::try_from(context.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+    let left = Duration::from_millis(u64::try_from(delivery.deadline_mono_ms.saturating_sub(now)).unwrap_or(0));
+    let attempt = async {
+        match &delivery.integration.kind {
+            IntegrationKind::Webhook(w) => webhook::send(context, clients, w, delivery).await,
+            IntegrationKind::Email(e) => email::send(context, e, delivery).await,
+            IntegrationKind::Service(s) => service::send(context, clients, s, delivery).await,
+        }
+    };
+    tokio::time::timeout(left, attempt).await.unwrap_or_else(|_| {
+        Err(SendError {
+            reason: FailureReason::DeadlineExceeded,
+            message: "no answer before the deadline".to_owned(),
+            is_transient: true,
+            retry_after: None,
+        })
+    })
+}
+
+/// Tries until it is delivered, hopeless, or out of time.
+pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) -> Tried {
     let integration = &delivery.integration;
     let name = integration.name();
     let m = &context.metrics;
@@ -104,26 +133,12 @@ pub async fn deliver(context: &Context, clients: &webhook::Clients, delivery: &D
         let started = context.clock.monotonic();
         attempts += 1;
         m.requests.with(&[name]).inc();
-        let attempt = async {
-            match &integration.kind {
-                IntegrationKind::Webhook(w) => webhook::send(context, clients, w, delivery).await,
-                IntegrationKind::Email(e) => email::send(context, e, delivery).await,
-            }
-        };
-        let result = match tokio::time::timeout(left(), attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(SendError {
-                reason: FailureReason::DeadlineExceeded,
-                message: "no answer before the deadline".to_owned(),
-                is_transient: true,
-                retry_after: None,
-            }),
-        };
+        let result = attempt(context, clients, delivery).await;
         m.latency.with(&[name]).observe_duration(context.clock.monotonic().saturating_sub(started));
         let error = match result {
             Ok(()) => {
                 tracing::debug!(receiver = &*integration.receiver, integration = name, attempts, "Notify success");
-                return true;
+                return Tried { attempts, error: None };
             }
             Err(e) => e,
         };
@@ -149,7 +164,7 @@ pub async fn deliver(context: &Context, clients: &webhook::Clients, delivery: &D
         }
         tokio::time::sleep(wait).await;
     }
-    if let Some(error) = last {
+    if let Some(error) = &last {
         m.notifications_failed.with(&[name, error.reason.as_str()]).inc();
         tracing::error!(
             receiver = &*integration.receiver,
@@ -160,7 +175,7 @@ pub async fn deliver(context: &Context, clients: &webhook::Clients, delivery: &D
             "Notify for alerts failed"
         );
     }
-    false
+    Tried { attempts, error: last }
 }
 
 impl Context {

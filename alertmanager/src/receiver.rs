@@ -1,5 +1,7 @@
 //! Integrations: how a notification reaches people.
 pub mod email;
+pub mod http;
+pub mod service;
 pub mod webhook;
 
 /// A secret from the configuration or from a file, which is read at every use so that rotation needs no reload.

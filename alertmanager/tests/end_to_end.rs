@@ -134,6 +134,11 @@ fn mail_goes_out_with_starttls_and_auth() {
         assert!(mail.header("Content-Type").unwrap().starts_with("multipart/alternative"));
         let text = mail.readable();
         assert!(text.contains("text/plain") && text.contains("text/html") && text.contains("disk full"), "{text}");
+        let (plain, html) = text.split_once("<!DOCTYPE html>").unwrap();
+        assert!(
+            plain.contains("instance: <b>a</b>") && html.contains("&lt;b&gt;a&lt;/b&gt;") && !html.contains("<b>a"),
+            "{text}"
+        );
     }
 }
 
@@ -195,4 +200,46 @@ fn custom_payloads_and_templated_urls() {
     let requests = sink.wait_for(1, PATIENCE);
     assert_eq!(requests[0].path, "/x/A");
     assert_eq!(requests[0].json(), serde_json::json!({"text":"firing 1","labels":{"alertname":"A"},"n":1}));
+}
+
+#[test]
+fn ours_explains_and_tries() {
+    let sink = WebhookSink::start();
+    let server = Server::start(&config(
+        &format!("  webhook_configs:\n  - url: {}\n  - url: http://127.0.0.1:1/", sink.url("/")),
+        "1ms",
+    ));
+    post(&server, r#"[{"labels":{"alertname":"A"}}]"#);
+    sink.wait_for(1, PATIENCE);
+    let alerts: serde_json::Value = serde_json::from_str(&http_get(server.addr, "/api/v2/alerts").unwrap().1).unwrap();
+    let path = format!("/api/v2/alerts/{}/explain", alerts[0]["fingerprint"].as_str().unwrap());
+    let explained: serde_json::Value = serde_json::from_str(&http_get(server.addr, &path).unwrap().1).unwrap();
+    let route = &explained["routes"][0];
+    assert_eq!((&route["receiver"], &route["groupKey"]), (&"r".into(), &"{}:{alertname=\"A\"}".into()));
+    assert_eq!(route["integrations"].as_array().unwrap().len(), 2, "{explained}");
+
+    let (code, text) =
+        http_post(server.addr, "/api/v2/receivers/r/test", "application/json", br#"{"labels":{"alertname":"Try"}}"#)
+            .unwrap();
+    let tried: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &tried[0]["isDelivered"], &tried[1]["isDelivered"]),
+        (200, &true.into(), &false.into()),
+        "{tried}"
+    );
+    assert!(tried[1]["error"].as_str().unwrap().contains("connection refused"), "{tried}");
+    let seen = sink.wait_until(PATIENCE, |r| r.iter().any(|r| r.json()["groupLabels"]["alertname"] == "Try"));
+    assert!(!seen.is_empty());
+
+    let render =
+        |body: &str| http_post(server.addr, "/api/v2/templates/render", "application/json", body.as_bytes()).unwrap();
+    assert_eq!(
+        render(r#"{"template":"{{ template \"__subject\" . }}"}"#),
+        (200, "{\"text\":\"[FIRING:1] TestNotification\"}\n".to_owned())
+    );
+    let (code, text) = render(r#"{"template":"{{ range }}"}"#);
+    assert!(code == 400 && text.contains("template:"), "{text}");
+    let (code, text) =
+        render(r#"{"template":"{{ define \"x\" }}{{ template \"x\" . }}{{ end }}{{ template \"x\" . }}"}"#);
+    assert_eq!(code, 400, "a template that calls itself ends: {text}");
 }

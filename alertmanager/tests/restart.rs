@@ -54,7 +54,11 @@ fn a_kill_loses_no_silence_and_repeats_no_notification() {
     let silence = r#"{"matchers":[{"name":"alertname","value":"Quiet","isRegex":false}],"startsAt":"2026-11-20T00:00:00Z",
         "endsAt":"2099-01-01T00:00:00Z","createdBy":"me","comment":"c"}"#;
     let id: Value = serde_json::from_str(&post(&first, "/api/v2/silences", silence)).unwrap();
-    post(&first, "/api/v2/alerts", r#"[{"labels":{"alertname":"Quiet"}},{"labels":{"alertname":"Loud"},"annotations":{"s":"x"}}]"#);
+    post(
+        &first,
+        "/api/v2/alerts",
+        r#"[{"labels":{"alertname":"Quiet"}},{"labels":{"alertname":"Loud"},"annotations":{"s":"x"}}]"#,
+    );
     sink.wait_for(1, PATIENCE);
     let data = first.dir.path().join("data");
     wait_for_log(&data, r#"{}:{alertname="Loud"}"#);
@@ -69,12 +73,16 @@ fn a_kill_loses_no_silence_and_repeats_no_notification() {
         assert!(silences.contains(id["silenceID"].as_str().unwrap()), "round {round}: {silences}");
         let (_, alerts) = http_get(server.addr, "/api/v2/alerts").unwrap();
         let alerts: Vec<Value> = serde_json::from_str(&alerts).unwrap();
-        assert!(alerts.iter().any(|a| a["labels"]["alertname"] == "Loud" && a["annotations"]["s"] == "x"), "round {round}");
+        assert!(
+            alerts.iter().any(|a| a["labels"]["alertname"] == "Loud" && a["annotations"]["s"] == "x"),
+            "round {round}"
+        );
         // A new group comes, and nothing before it.
         let name = format!("News{round}");
         post(&server, "/api/v2/alerts", &format!(r#"[{{"labels":{{"alertname":"{name}"}}}}]"#));
         let seen = sink.wait_for(2 + round, PATIENCE);
-        let names: Vec<String> = seen.iter().map(|r| r.json()["groupLabels"]["alertname"].as_str().unwrap().to_owned()).collect();
+        let names: Vec<String> =
+            seen.iter().map(|r| r.json()["groupLabels"]["alertname"].as_str().unwrap().to_owned()).collect();
         assert_eq!(names[1..].iter().filter(|n| !n.starts_with("News")).count(), 0, "told twice: {names:?}");
         wait_for_log(&dir.path().join("data"), &format!("{{}}:{{alertname={name:?}}}"));
         // Once a crash, once a clean stop, in turn.
@@ -88,7 +96,14 @@ fn a_kill_loses_no_silence_and_repeats_no_notification() {
     }
     // An end that is reported after the restart is told.
     let server = Server::start_in(&config, dir, |_| {});
-    post(&server, "/api/v2/alerts", r#"[{"labels":{"alertname":"Loud"},"endsAt":"2026-11-20T10:00:00Z","startsAt":"2026-11-20T09:00:00Z"}]"#);
+    post(
+        &server,
+        "/api/v2/alerts",
+        r#"[{"labels":{"alertname":"Loud"},"endsAt":"2026-11-20T10:00:00Z","startsAt":"2026-11-20T09:00:00Z"}]"#,
+    );
     let seen = sink.wait_for(5, PATIENCE);
-    assert_eq!((seen[4].json()["groupLabels"]["alertname"].as_str(), seen[4].json()["status"].as_str()), (Some("Loud"), Some("resolved")));
+    assert_eq!(
+        (seen[4].json()["groupLabels"]["alertname"].as_str(), seen[4].json()["status"].as_str()),
+        (Some("Loud"), Some("resolved"))
+    );
 }

@@ -189,8 +189,8 @@ struct Parts {
     status: Arc<ReloadStatus>,
     source: Source,
     load: LoadOptions,
-    parse: ParseOptions,
     drain: bool,
+    parse: ParseOptions,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -271,7 +271,7 @@ fn app(
 async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loaded: Loaded) -> Result<Parts, Error> {
     let status = ReloadStatus::register(registry);
     let db = {
-        let (dir, storage) = (options.storage_path.clone(), options.storage.clone());
+        let (dir, storage) = (options.storage_path.clone(), loaded.config.storage.applied_to(&options.storage));
         let (fs, clock, registry) = (Arc::clone(&options.fs), Arc::clone(&options.clock), registry.clone());
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
@@ -300,8 +300,8 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         status,
         source: options.config,
         load: options.load,
-        parse: options.parse.clone(),
         drain: options.notifier_drain,
+        parse: options.parse.clone(),
     };
     let applied = apply(&mut parts, loaded).await;
     parts.status.set(applied.is_ok(), app.clock.now_ms());
@@ -346,19 +346,19 @@ fn rule_manager(
         resend_delay_ms: options.rules.resend_delay_ms,
         outage_tolerance_ms: options.rules.outage_tolerance_ms,
         for_grace_ms: options.rules.for_grace_ms,
-        parse_options: options.parse.clone(),
         concurrent_rules: options.rules.concurrent_rules,
+        parse_options: options.parse.clone(),
     };
     RuleManager::new(environment, options.rules.groups_max, cancel, registry)
 }
 
 /// Reads all rule files; the problems of all of them are one error.
-fn rule_groups(loaded: &Loaded, parse: &ParseOptions) -> Result<Vec<GroupConfig>, String> {
+fn rule_groups(loaded: &Loaded, options: &ParseOptions) -> Result<Vec<GroupConfig>, String> {
     let (mut groups, mut problems) = (Vec::new(), Vec::new());
     for path in &loaded.rule_files {
         let name = path.display().to_string();
         match config::read(path) {
-            Ok(text) => match ferula_promql_rules::file::parse_with(&name, &text, parse) {
+            Ok(text) => match ferula_promql_rules::file::parse_with(&name, &text, options) {
                 Ok(mut more) => groups.append(&mut more),
                 Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
             },

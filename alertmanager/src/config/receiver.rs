@@ -2,11 +2,12 @@
 use std::collections::BTreeMap;
 
 use ferula_yaml::{Duration, Secret};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::global::Global;
 use super::http::{HttpConfig, TlsConfig};
-use super::unbuilt::{self, Unbuilt};
+use super::service::{self, Section, Service};
 use super::value::{HostPort, SecretUrl};
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -16,37 +17,56 @@ struct RawReceiver {
     labels: BTreeMap<String, String>,
     email_configs: Vec<Email>,
     webhook_configs: Vec<Webhook>,
-    discord_configs: Vec<Unbuilt<{ unbuilt::DISCORD }>>,
-    pagerduty_configs: Vec<Unbuilt<{ unbuilt::PAGERDUTY }>>,
-    slack_configs: Vec<Unbuilt<{ unbuilt::SLACK }>>,
-    opsgenie_configs: Vec<Unbuilt<{ unbuilt::OPSGENIE }>>,
-    wechat_configs: Vec<Unbuilt<{ unbuilt::WECHAT }>>,
-    pushover_configs: Vec<Unbuilt<{ unbuilt::PUSHOVER }>>,
-    victorops_configs: Vec<Unbuilt<{ unbuilt::VICTOROPS }>>,
-    sns_configs: Vec<Unbuilt<{ unbuilt::SNS }>>,
-    telegram_configs: Vec<Unbuilt<{ unbuilt::TELEGRAM }>>,
-    webex_configs: Vec<Unbuilt<{ unbuilt::WEBEX }>>,
-    msteams_configs: Vec<Unbuilt<{ unbuilt::MSTEAMS }>>,
-    msteamsv2_configs: Vec<Unbuilt<{ unbuilt::MSTEAMSV2 }>>,
-    jira_configs: Vec<Unbuilt<{ unbuilt::JIRA }>>,
-    rocketchat_configs: Vec<Unbuilt<{ unbuilt::ROCKETCHAT }>>,
-    mattermost_configs: Vec<Unbuilt<{ unbuilt::MATTERMOST }>>,
-    incidentio_configs: Vec<Unbuilt<{ unbuilt::INCIDENTIO }>>,
+    discord_configs: Vec<Section<{ service::DISCORD }>>,
+    pagerduty_configs: Vec<Section<{ service::PAGERDUTY }>>,
+    slack_configs: Vec<Section<{ service::SLACK }>>,
+    opsgenie_configs: Vec<Section<{ service::OPSGENIE }>>,
+    wechat_configs: Vec<Section<{ service::WECHAT }>>,
+    pushover_configs: Vec<Section<{ service::PUSHOVER }>>,
+    victorops_configs: Vec<Section<{ service::VICTOROPS }>>,
+    sns_configs: Vec<Section<{ service::SNS }>>,
+    telegram_configs: Vec<Section<{ service::TELEGRAM }>>,
+    webex_configs: Vec<Section<{ service::WEBEX }>>,
+    msteams_configs: Vec<Section<{ service::MSTEAMS }>>,
+    msteamsv2_configs: Vec<Section<{ service::MSTEAMSV2 }>>,
+    jira_configs: Vec<Section<{ service::JIRA }>>,
+    rocketchat_configs: Vec<Section<{ service::ROCKETCHAT }>>,
+    mattermost_configs: Vec<Section<{ service::MATTERMOST }>>,
+    incidentio_configs: Vec<Section<{ service::INCIDENTIO }>>,
+    dingtalk_configs: Vec<Section<{ service::DINGTALK }>>,
+    feishu_configs: Vec<Section<{ service::FEISHU }>>,
 }
 
 /// A named list of integrations. The order within a kind is the integration's index in the notification log.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "RawReceiver")]
 pub struct Receiver {
     pub name: String,
     pub labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub email_configs: Vec<Email>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub webhook_configs: Vec<Webhook>,
-    /// Integrations upstream has and this build has not, with their settings.
-    #[serde(skip)]
-    pub unbuilt: Vec<unbuilt::Settings>,
+    /// Slack, PagerDuty and their like, kind after kind.
+    pub services: Vec<Service>,
+}
+
+/// Every kind under its own name again.
+impl Serialize for Receiver {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("labels", &self.labels)?;
+        if !self.email_configs.is_empty() {
+            map.serialize_entry("email_configs", &self.email_configs)?;
+        }
+        if !self.webhook_configs.is_empty() {
+            map.serialize_entry("webhook_configs", &self.webhook_configs)?;
+        }
+        for kind in self.services.chunk_by(|a, b| a.integration() == b.integration()) {
+            let name = kind.first().map_or("", Service::integration);
+            map.serialize_entry(&format!("{name}_configs"), kind)?;
+        }
+        map.end()
+    }
 }
 
 impl TryFrom<RawReceiver> for Receiver {
@@ -55,13 +75,13 @@ impl TryFrom<RawReceiver> for Receiver {
         if r.name.is_empty() {
             return Err("missing name in receiver".to_owned());
         }
-        let mut unbuilt = Vec::new();
+        let mut services = Vec::new();
         macro_rules! take {
-            ($($field:ident)*) => { $( unbuilt.extend(r.$field.into_iter().map(|u| u.0)); )* };
+            ($($field:ident)*) => { $( services.extend(r.$field.into_iter().map(|u| u.0)); )* };
         }
         take!(discord_configs pagerduty_configs slack_configs opsgenie_configs wechat_configs pushover_configs
             victorops_configs sns_configs telegram_configs webex_configs msteams_configs msteamsv2_configs jira_configs
-            rocketchat_configs mattermost_configs incidentio_configs);
+            rocketchat_configs mattermost_configs incidentio_configs dingtalk_configs feishu_configs);
         let mut labels = r.labels;
         labels.insert("name".to_owned(), r.name.clone());
         Ok(Receiver {
@@ -69,7 +89,7 @@ impl TryFrom<RawReceiver> for Receiver {
             labels,
             email_configs: r.email_configs,
             webhook_configs: r.webhook_configs,
-            unbuilt,
+            services,
         })
     }
 }
@@ -301,7 +321,7 @@ impl Receiver {
         for e in &mut self.email_configs {
             e.inherit(global)?;
         }
-        self.unbuilt.iter().try_for_each(|u| u.inherit(global))
+        self.services.iter_mut().try_for_each(|s| s.inherit(global))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::route::{Node, RouteIndex};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId {
     pub route: RouteIndex,
-    labels_hash: u64,
+    pub(super) labels_hash: u64,
 }
 
 #[derive(Debug)]

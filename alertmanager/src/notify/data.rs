@@ -286,3 +286,36 @@ impl Object for Pair {
         vec![("Name", Value::str(&self.0)), ("Value", Value::str(&self.1))]
     }
 }
+
+/// A payload that came as JSON, as data for templates: what is missing is empty.
+pub fn of_json(v: &serde_json::Value) -> Value {
+    let text = |v: &serde_json::Value, name: &str| v[name].as_str().unwrap_or("").to_owned();
+    let pairs = |v: &serde_json::Value, name: &str| {
+        let map = v[name].as_object().into_iter().flatten();
+        Kv(Labels::from_pairs(map.map(|(k, v)| (k.as_str(), v.as_str().unwrap_or("")))))
+    };
+    let status = |v: &serde_json::Value| if v["status"] == "resolved" { "resolved" } else { "firing" };
+    let instant = |v: &serde_json::Value, name: &str| time::parse(&text(v, name)).ok().flatten();
+    let alerts = v["alerts"].as_array().into_iter().flatten().map(|a| AlertData {
+        status: status(a),
+        labels: pairs(a, "labels"),
+        annotations: pairs(a, "annotations"),
+        starts_at: text(a, "startsAt"),
+        ends_at: text(a, "endsAt"),
+        generator_url: text(a, "generatorURL").into(),
+        fingerprint: text(a, "fingerprint"),
+        times_ms: (instant(a, "startsAt").unwrap_or(0), instant(a, "endsAt")),
+    });
+    Data {
+        receiver: text(v, "receiver").into(),
+        status: status(v),
+        alerts: alerts.collect(),
+        notification_reason: "",
+        group_labels: pairs(v, "groupLabels"),
+        common_labels: pairs(v, "commonLabels"),
+        common_annotations: pairs(v, "commonAnnotations"),
+        external_url: text(v, "externalURL").into(),
+        route_labels: BTreeMap::new(),
+    }
+    .value()
+}

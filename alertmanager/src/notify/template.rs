@@ -5,11 +5,12 @@ use std::sync::Arc;
 use ferula_model::Clock;
 use ferula_template::{Function, Functions, MissingKey, Templates, Type, Value, functions};
 
-use super::data::Data;
+use super::data::{self, Data};
 
-const DEFAULTS: [(&str, &str); 2] = [
+const DEFAULTS: [(&str, &str); 3] = [
     ("default.tmpl", include_str!("../../templates/default.tmpl")),
     ("email.tmpl", include_str!("../../templates/email.tmpl")),
+    ("receivers.tmpl", include_str!("../../templates/receivers.tmpl")),
 ];
 
 /// The largest template file that is read.
@@ -54,6 +55,12 @@ impl TemplateSet {
         Ok(TemplateSet { templates })
     }
 
+    /// Runs a text over data that came as JSON.
+    pub fn render(&self, text: &str, data: &serde_json::Value, html: bool) -> Result<String, ferula_template::Error> {
+        let value = data::of_json(data);
+        if html { self.templates.expand_html(text, &value) } else { self.templates.expand(text, &value) }
+    }
+
     /// Binds the templates to what one notification says. Route labels are rendered first, each seeing the others
     /// as far as they are rendered already, in name order.
     pub fn bind(
@@ -68,11 +75,17 @@ impl TemplateSet {
         Ok(self.bound(data))
     }
 
+    /// Answers every template with `text`.
+    pub fn fixed(&self, text: String) -> Bound {
+        Bound { templates: self.templates.clone(), value: Value::Nil, route_labels: Arc::default(), fixed: Some(text) }
+    }
+
     fn bound(&self, data: &Data) -> Bound {
         Bound {
             templates: self.templates.clone(),
             value: data.value(),
             route_labels: Arc::new(data.route_labels.clone()),
+            fixed: None,
         }
     }
 }
@@ -82,6 +95,7 @@ pub struct Bound {
     templates: Templates,
     value: Value,
     route_labels: Arc<std::collections::BTreeMap<String, String>>,
+    fixed: Option<String>,
 }
 
 impl Bound {
@@ -102,13 +116,19 @@ impl Bound {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
+        if let Some(fixed) = &self.fixed {
+            return Ok(fixed.clone());
+        }
         let mut set = self.templates.clone();
         set.parse("", text)?;
         set.execute_with("", &self.value, &self.overrides())
     }
     /// The same, escaped as HTML needs it.
     pub fn html(&self, text: &str) -> Result<String, ferula_template::Error> {
-        self.templates.expand_html(text, &self.value)
+        match &self.fixed {
+            Some(fixed) => Ok(fixed.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")),
+            None => self.templates.expand_html(text, &self.value),
+        }
     }
 }
 
@@ -155,6 +175,14 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_default_name_is_there() {
+        let set = TemplateSet::load(&[], Path::new("."), Arc::new(ferula_model::SystemClock)).unwrap();
+        for name in include_str!("../../templates/names.txt").split_whitespace() {
+            assert!(set.templates.contains(name), "{name}");
+        }
+    }
 
     #[test]
     fn wildcards() {

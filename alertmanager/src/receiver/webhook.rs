@@ -1,14 +1,13 @@
 //! The webhook: a JSON document of version 4, or one of the user's own making.
 //!
 //! Source followed: payloads recorded from Alertmanager 0.33.
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use ferula_net::client::{BodyLimits, Client, Request};
-use http::header::{RETRY_AFTER, USER_AGENT};
+use ferula_net::client::Request;
+use http::header::USER_AGENT;
 use serde::Serialize;
 
+use super::http::{Clients, answer, without_url};
 use super::secret_or_file;
 use crate::config;
 use crate::core::Delivery;
@@ -27,32 +26,6 @@ struct Message<'a> {
     #[serde(rename = "truncatedAlerts")]
     truncated_alerts: usize,
 }
-
-/// One HTTP client per webhook section, kept while its configuration is.
-#[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<usize, Held>>);
-type Held = (Arc<config::Webhook>, Arc<Client>);
-
-impl Clients {
-    /// Sections are told apart by the address of their configuration, which is kept alive beside the client.
-    fn get(&self, config: &Arc<config::Webhook>) -> Result<Arc<Client>, SendError> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = Arc::as_ptr(config) as usize;
-        if let Some((_, client)) = held.get(&key) {
-            return Ok(client.clone());
-        }
-        let http = config.http_config.clone().unwrap_or_default();
-        let client = Client::new(&http).map_err(|e| SendError::permanent(FailureReason::Other, e.to_string()))?;
-        let client = Arc::new(client);
-        held.insert(key, (config.clone(), client.clone()));
-        Ok(client)
-    }
-}
-
-/// An answer is only looked at for an error text.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
-/// How much of an error text is logged.
-const DETAIL_CHARS_MAX: usize = 1_024;
 
 pub async fn send(
     context: &Context,
@@ -86,27 +59,10 @@ pub async fn send(
     let mut request = Request::post(url, "application/json", body);
     request.headers.insert(USER_AGENT, http::HeaderValue::from_static(crate::USER_AGENT));
 
-    let client = clients.get(config)?;
+    let client = clients.get(delivery, config.http_config.as_ref())?;
     let exchange = async {
         let response = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)))?;
-        let code = response.status.as_u16();
-        if response.status.is_success() {
-            return Ok(());
-        }
-        let retry_after =
-            response.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| seconds(v, context));
-        let limits = BodyLimits { bytes_max: ANSWER_BYTES_MAX, ..BodyLimits::unlimited() };
-        let detail = match response.uncompressed(&limits).await {
-            Ok(body) => String::from_utf8_lossy(&body.bytes).trim().chars().take(DETAIL_CHARS_MAX).collect(),
-            Err(_) => String::new(),
-        };
-        let sep = if detail.is_empty() { "" } else { ": " };
-        Err(SendError {
-            reason: FailureReason::of_status(code),
-            message: format!("unexpected status code {code}{sep}{detail}"),
-            is_transient: code >= 500 || code == 429,
-            retry_after,
-        })
+        answer(response, context, false).await
     };
     if config.timeout.is_zero() {
         return exchange.await;
@@ -119,25 +75,6 @@ pub async fn send(
             retry_after: None,
         })
     })
-}
-
-/// The reason alone: the URL is a secret.
-fn without_url(e: &ferula_net::client::Error) -> String {
-    use ferula_net::client::Error;
-    match e {
-        Error::Transport { reason, .. } | Error::Redirect { reason, .. } => reason.clone(),
-        Error::Url(_) => "invalid URL".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// `Retry-After` as a wait: seconds, or an HTTP date.
-fn seconds(value: &str, context: &Context) -> Option<Duration> {
-    if let Ok(s) = value.trim().parse::<u64>() {
-        return Some(Duration::from_secs(s));
-    }
-    let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp().as_millisecond();
-    u64::try_from(at - context.clock.now_ms()).ok().map(Duration::from_millis)
 }
 
 /// Every string of the user's document rendered; one that then reads as JSON other than a string stands for that.

@@ -32,6 +32,8 @@ pub struct Flags {
     /// Values of the other flags, given or default.
     values: BTreeMap<&'static str, Vec<String>>,
     given: BTreeSet<&'static str>,
+    /// What was given and does nothing.
+    pub(crate) without_effect: Vec<&'static str>,
 }
 
 /// A flag with a value: name, default, older spellings, what it is for.
@@ -55,6 +57,50 @@ const GENERAL_SWITCHES: &[Switch] = &[
     ("web.disable-exporter-metrics", "no-web.disable-exporter-metrics", "Exclude metrics about the exporter itself."),
     ("web.systemd-socket", "no-web.systemd-socket", "Accepted; listening is the caller's."),
     ("collector.disable-defaults", "no-collector.disable-defaults", "Set all collectors to disabled by default."),
+];
+
+/// Flags of collectors that are not there yet: accepted, so that a command line written for node_exporter starts, and
+/// reported when given.
+const WITHOUT_EFFECT: &[&str] = &[
+    "collector.ethtool.device-exclude",
+    "collector.ethtool.device-include",
+    "collector.ethtool.metrics-include",
+    "collector.ntp.ip-ttl",
+    "collector.ntp.local-offset-tolerance",
+    "collector.ntp.max-distance",
+    "collector.ntp.protocol-version",
+    "collector.ntp.server",
+    "collector.ntp.server-port",
+    "collector.pcidevice.idsfile",
+    "collector.perf.cache-profilers",
+    "collector.perf.cpus",
+    "collector.perf.hardware-profilers",
+    "collector.perf.software-profilers",
+    "collector.perf.tracepoint",
+    "collector.qdisc.device-exclude",
+    "collector.qdisc.device-include",
+    "collector.runit.servicedir",
+    "collector.supervisord.url",
+    "collector.sysctl.include",
+    "collector.sysctl.include-info",
+    "collector.systemd.unit-exclude",
+    "collector.systemd.unit-include",
+];
+
+const SWITCHES_WITHOUT_EFFECT: &[&str] = &[
+    "collector.bcache.priorityStats",
+    "collector.netclass_rtnl.with-stats",
+    "collector.netdev.address-info",
+    "collector.netdev.enable-detailed-metrics",
+    "collector.netdev.label-ifalias",
+    "collector.ntp.server-is-local",
+    "collector.pcidevice.names",
+    "collector.perf.disable-cache-profilers",
+    "collector.perf.disable-hardware-profilers",
+    "collector.perf.disable-software-profilers",
+    "collector.systemd.enable-restarts-metrics",
+    "collector.systemd.enable-start-time-metrics",
+    "collector.systemd.enable-task-metrics",
 ];
 
 /// A boolean flag: name, negated name, what it is for.
@@ -119,6 +165,12 @@ impl Args for Flags {
                 .arg(Arg::new(on).long(on).help(help).action(ArgAction::SetTrue).overrides_with(off))
                 .arg(Arg::new(off).long(off).hide(true).action(ArgAction::SetTrue).overrides_with(on));
         }
+        for name in WITHOUT_EFFECT {
+            command = command.arg(Arg::new(*name).long(*name).hide(true).action(ArgAction::Append));
+        }
+        for name in SWITCHES_WITHOUT_EFFECT {
+            command = command.arg(Arg::new(*name).long(*name).hide(true).action(ArgAction::SetTrue));
+        }
         for spec in collectors::ALL {
             let by_default = if spec.is_default { "enabled" } else { "disabled" };
             let help = format!("Enable the {} collector (default: {by_default}).", spec.name);
@@ -158,6 +210,11 @@ impl Flags {
                 chosen.insert(spec.name, on(spec.on));
             }
         }
+        let is_given = |name: &&str| {
+            matches.try_contains_id(name).is_ok()
+                && matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine)
+        };
+        let without_effect = WITHOUT_EFFECT.iter().chain(SWITCHES_WITHOUT_EFFECT).copied().filter(is_given).collect();
         let text = |name: &str| values.get(name).and_then(|v: &Vec<String>| v.last()).cloned().unwrap_or_default();
         Flags {
             listen_addresses: values.get("web.listen-address").cloned().unwrap_or_default(),
@@ -175,6 +232,7 @@ impl Flags {
             chosen,
             values,
             given,
+            without_effect,
         }
     }
 }
@@ -232,6 +290,8 @@ mod tests {
         assert_eq!(flags.value("collector.filesystem.mount-points-exclude"), "^/x");
         assert!(!flags.is_set("collector.cpu.guest"));
         assert!(flags.is_given("collector.filesystem.mount-points-exclude") && !flags.is_given("path.procfs"));
+        let flags = parse(&["--collector.systemd.unit-include=x", "--collector.netdev.address-info"]).unwrap();
+        assert_eq!(flags.without_effect, ["collector.systemd.unit-include", "collector.netdev.address-info"]);
         assert!(parse(&["--web.max-requests=x"]).is_err());
         assert!(parse(&["--collector.nonsense"]).is_err());
     }

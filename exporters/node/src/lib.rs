@@ -47,6 +47,9 @@ pub fn router(flags: Flags, registry: Registry) -> Result<axum::Router, Error> {
         deadline: DEADLINE,
         disable_exporter_metrics: flags.disable_exporter_metrics,
     };
+    for flag in &flags.without_effect {
+        tracing::warn!(flag, "this flag is accepted and has no effect yet");
+    }
     register_build_info(&registry);
     let mut exporter = Exporter::new(options, registry);
     let source = Source::new(&flags);

@@ -53,7 +53,10 @@ impl Measurement for CpuTime {
 
 /// Decoded columns; reading is a copy of 120 samples at a time, as of a chunk.
 #[derive(Clone)]
-struct Columns(Arc<Vec<(Labels, Arc<[i64]>, Arc<[f64]>)>>);
+struct Columns(Arc<Vec<Stored>>);
+
+/// Labels, times, values.
+type Stored = (Labels, Arc<[i64]>, Arc<[f64]>);
 
 impl Queryable for Columns {
     fn querier(&self, _: i64, _: i64) -> Result<Box<dyn Querier>, StorageError> {
@@ -133,7 +136,7 @@ fn store() -> Columns {
         (0..100).map(|o| (0..SAMPLES).map(|i| START + o * 147 + i as i64 * STEP).collect()).collect();
     let mut series = Vec::new();
     let mut seed = 7u64;
-    for target in 0..100usize {
+    for (target, times) in times.iter().enumerate() {
         for handler in 0..15 {
             for le in ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"] {
                 let mut total = 0.0;
@@ -153,7 +156,7 @@ fn store() -> Columns {
                     ("namespace", if target % 2 == 0 { "shop" } else { "pay" }),
                     ("pod", &format!("api-server-7c9d8b6f5d-{target:05}")),
                 ]);
-                series.push((labels, Arc::clone(&times[target]), values));
+                series.push((labels, Arc::clone(times), values));
             }
         }
     }

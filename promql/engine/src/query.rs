@@ -151,6 +151,9 @@ impl<'q> Query<'q> {
 
     /// To be called for every series, or every 1,024 samples of anything: looks at deadline and cancellation now and then.
     pub fn tick(&self, work: u32) -> Result<(), QueryError> {
+        if work == 0 {
+            return Ok(());
+        }
         let before = self.ticks.fetch_add(work, Ordering::Relaxed);
         if (before >> 10) != (before.wrapping_add(work) >> 10) {
             self.ctx.check()?;

@@ -18,7 +18,7 @@ pub mod time;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequest, Request, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -58,6 +58,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/status/walreplay", get(status::wal_replay))
         .route("/notifications", get(status::notifications))
         .route("/write", post(remote_write))
+        .route("/read", post(remote_read))
+        .route("/admin/tsdb/{action}", post(admin).put(admin))
 }
 
 /// Parameters of an API request; a form that cannot be read is `bad_data`.
@@ -136,6 +138,22 @@ pub(crate) fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, String>
 
 async fn not_implemented() -> ApiError {
     ApiError::internal("not implemented")
+}
+
+async fn remote_read() -> Response {
+    (StatusCode::NOT_IMPLEMENTED, "remote read is known, but not built in yet\n").into_response()
+}
+
+async fn admin(State(app): State<Arc<App>>, Path(action): Path<String>) -> ApiError {
+    match action.as_str() {
+        "delete_series" | "clean_tombstones" | "snapshot" if app.options.enable_admin_api => {
+            ApiError::internal(format_args!("{action} is known, but not built in yet"))
+        }
+        "delete_series" | "clean_tombstones" | "snapshot" => {
+            ApiError::new(ErrorKind::Unavailable, "admin APIs disabled")
+        }
+        _ => ApiError::new(ErrorKind::NotFound, "unknown action"),
+    }
 }
 
 async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response {

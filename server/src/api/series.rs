@@ -2,8 +2,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use ferula_model::labels;
+use axum::extract::{OriginalUri, State};
 use ferula_storage::{Annotations, LabelHints, SelectHints};
 
 use super::answer::{Answer, ApiError};
@@ -78,14 +77,21 @@ pub(super) async fn label_names(State(app): State<Arc<App>>, Form(params): Form)
 
 pub(super) async fn label_values(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    OriginalUri(uri): OriginalUri,
     Form(params): Form,
 ) -> HandlerResult {
     let components = app.components()?;
+    // Not through axum's path extractor: a name that is not UTF-8 gets this API's error, not axum's.
+    let mut segments = uri.path().rsplit('/').skip(1);
+    let raw = percent_encoding::percent_decode_str(segments.next().unwrap_or(""));
+    let name = raw
+        .clone()
+        .decode_utf8()
+        .map_err(|_| ApiError::bad_data(format_args!("invalid label name: \"{}\"", escaped(raw))))?;
     // Dots and the like may come as `U__a_2e_b`; a name without that prefix stands for itself.
     let name = unescape(&name);
     if name.is_empty() {
-        return Err(ApiError::bad_data(format_args!("invalid label name: {}", labels::quoted(&name))).into());
+        return Err(ApiError::bad_data("invalid label name: \"\"").into());
     }
     let window = window(&params)?;
     let sets = matcher_sets(&params).map_err(ApiError::bad_data)?;
@@ -95,6 +101,11 @@ pub(super) async fn label_values(
         distinct(window.limit, &sets, |matchers| querier.label_values(context, &name, &hints, matchers))
     })
     .await
+}
+
+/// Bytes that are no text, as Go quotes them.
+fn escaped(bytes: impl Iterator<Item = u8>) -> String {
+    bytes.map(|b| if b.is_ascii_graphic() { char::from(b).to_string() } else { format!("\\x{b:02x}") }).collect()
 }
 
 /// Undoes the "values" escaping: `U__`, then `__` for an underscore and `_hex_` for any other character. What is not

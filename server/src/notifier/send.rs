@@ -34,7 +34,8 @@ impl Sender {
             if batch.len() < taken {
                 dropped.add((taken - batch.len()) as f64);
             }
-            let n = batch.len() as f64;
+            let count = batch.len();
+            let n = count as f64;
             if batch.is_empty() {
                 queue.settle();
                 continue;
@@ -50,13 +51,13 @@ impl Sender {
                     backoff = options.backoff_min;
                 }
                 Err(SendError::Rejected(why)) => {
-                    tracing::error!(alertmanager = url, count = n, error = why, "Alertmanager rejected alerts");
+                    tracing::error!(alertmanager = url, count, error = why, "Alertmanager rejected alerts");
                     errors.add(n);
                     dropped.add(n);
                     queue.settle();
                 }
                 Err(SendError::Failed(why)) => {
-                    tracing::error!(alertmanager = url, count = n, error = why, "Error sending alerts");
+                    tracing::error!(alertmanager = url, count, error = why, "Error sending alerts");
                     errors.add(n);
                     queue.restore();
                     // Between half and all of the back-off, so that many servers do not return at the same moment.

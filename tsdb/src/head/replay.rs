@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use ferula_model::Labels;
 
 use super::head_chunks::Loaded;
+use super::out_of_order::OooValue;
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::encoding::Malformed;
@@ -59,7 +60,33 @@ impl<'a> Replay<'a> {
         head.series.by_ref(series_ref).or_else(|| aliases.get(&series_ref).cloned())
     }
 
-    pub fn apply(&mut self, bytes: &[u8]) {
+    /// Applies a record of the log of samples that came out of order. To be called after the other log is through.
+    pub fn apply_late(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let (head, aliases) = (self.head, &self.aliases);
+        let insert = |series: u64, t_ms: i64, value: OooValue| match Self::find(head, aliases, series) {
+            Some(s) => u64::from(s.state().insert_out_of_order(t_ms, value)),
+            None => 0,
+        };
+        let (mut samples, mut histograms) = (0, 0);
+        let result = match record::kind(bytes) {
+            kind::SAMPLES => record::samples::decode(bytes, |s| {
+                samples += insert(s.series, s.t_ms, OooValue::Float(s.value.to_bits()));
+            }),
+            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
+                record::histograms::decode(bytes, |s| {
+                    histograms += insert(s.series, s.t_ms, OooValue::Histogram(Arc::new(s.histogram)));
+                })
+            }
+            _ => Ok(()),
+        };
+        self.stats.samples += samples;
+        self.stats.histograms += histograms;
+        self.stats.malformed += u64::from(result.is_err());
+        result
+    }
+
+    /// Applies a record; one that does not decode although its checksum is right may have been applied in part.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         self.stats.records += 1;
         let result = match record::kind(bytes) {
             kind::SERIES => self.series(bytes),
@@ -75,10 +102,8 @@ impl<'a> Replay<'a> {
                 Ok(())
             }
         };
-        if let Err(m) = result {
-            self.stats.malformed += 1;
-            tracing::warn!(what = m.0, kind = record::kind(bytes), "a record of the write-ahead log is malformed");
-        }
+        self.stats.malformed += u64::from(result.is_err());
+        result
     }
 
     fn series(&mut self, bytes: &[u8]) -> Result<(), Malformed> {

@@ -12,8 +12,9 @@ pub use escape::{Escaping, escape_name};
 pub use format::{Exposition, Format};
 pub use number::{write_float, write_openmetrics_float};
 
-use crate::family::Family;
-use crate::family::Text;
+use ferula_model::labels::{is_legacy_label_name, is_legacy_metric_name};
+
+use crate::family::{Family, Text};
 
 /// Text format 0.0.4, names escaped with underscores where they are not of the old alphabet.
 pub fn text(families: &[Family], out: &mut Vec<u8>) {
@@ -36,10 +37,18 @@ impl Page<'_> {
         self.out.extend_from_slice(s.as_bytes());
     }
 
+    /// Whether an old-style name is written as it is; only the dots scheme touches those.
+    fn keeps_legacy(&self) -> bool {
+        self.escaping != Escaping::Dots
+    }
+
     /// A metric name on a `#` line: quoted when it needs to be.
     fn name(&mut self, name: &str) {
+        if self.keeps_legacy() && is_legacy_metric_name(name) {
+            return self.raw(name);
+        }
         let name = escape_name(name, self.escaping);
-        if ferula_model::labels::is_legacy_metric_name(&name) {
+        if is_legacy_metric_name(&name) {
             self.raw(&name);
         } else {
             self.quoted(&name);
@@ -55,21 +64,20 @@ impl Page<'_> {
     /// `name_suffix{a="1",le="0.5"}`, or `{"näme",a="1"}` when the name needs quotes. `extra` is `le` or `quantile`
     /// with its number already written.
     fn series(&mut self, name: &str, suffix: &str, labels: &[(Text, Text)], extra: Option<(&str, &[u8])>) {
-        let full;
-        let whole = if suffix.is_empty() {
-            name
-        } else {
-            full = [name, suffix].concat();
-            &full
-        };
-        let whole = escape_name(whole, self.escaping);
         let mut separator = b'{';
-        if ferula_model::labels::is_legacy_metric_name(&whole) {
-            self.raw(&whole);
+        if self.keeps_legacy() && is_legacy_metric_name(name) {
+            self.raw(name);
+            self.raw(suffix); // our own, always of the old alphabet
         } else {
-            self.out.push(b'{');
-            self.quoted(&whole);
-            separator = b',';
+            let whole = [name, suffix].concat();
+            let whole = escape_name(&whole, self.escaping);
+            if is_legacy_metric_name(&whole) {
+                self.raw(&whole);
+            } else {
+                self.out.push(b'{');
+                self.quoted(&whole);
+                separator = b',';
+            }
         }
         for (n, v) in labels {
             self.out.push(separator);
@@ -92,8 +100,11 @@ impl Page<'_> {
     }
 
     fn label_name(&mut self, name: &str) {
+        if self.keeps_legacy() && is_legacy_label_name(name) {
+            return self.raw(name);
+        }
         let name = escape_name(name, self.escaping);
-        if ferula_model::labels::is_legacy_label_name(&name) {
+        if is_legacy_label_name(&name) {
             self.raw(&name);
         } else {
             self.quoted(&name);

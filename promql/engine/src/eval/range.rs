@@ -261,7 +261,8 @@ impl<'a> RangeVector<'a> {
                     range_ms,
                     grid,
                     extension: None,
-                    span: s.span,
+                    // Upstream's annotations about subqueries point at the start of the query.
+                    span: Span::default(),
                 })
             }
             _ => Err(QueryError::execution("expected a range vector")),
@@ -311,7 +312,7 @@ impl<'a> RangeVector<'a> {
     ) -> Result<(), QueryError> {
         let p = &self.points;
         let (mut fl, mut fh, mut hl, mut hh) = (0, 0, 0, 0);
-        let (mut read, mut widest) = (0u64, 0u64);
+        let (mut read, mut widest, mut pending) = (0u64, 0u64, 0u64);
         let histogram_weight = p.histograms.first().map_or(0, |h| histogram_samples(h));
         for step in 0..self.times.n {
             let end_ms = self.times.at(step);
@@ -331,8 +332,9 @@ impl<'a> RangeVector<'a> {
             if self.q.samples.wants_steps() {
                 self.q.samples.add_read_at(step, samples);
             }
-            if step & 0x3ff == 0x3ff {
-                self.q.tick(1024)?;
+            pending += 1 + (samples >> 6);
+            if pending > 1024 {
+                self.q.tick(std::mem::take(&mut pending).min(1 << 20) as u32)?;
             }
             f(&Window {
                 float_ms: &p.float_ms[fl..fh],

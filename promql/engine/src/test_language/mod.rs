@@ -85,6 +85,14 @@ pub fn run(script: &str, engine: &Engine, factory: StoreFactory<'_>) -> Result<V
     Ok(outcomes)
 }
 
+/// Loads lines of `metric{labels} values`, `step_ms` apart from time 0 on, as in a `load` block.
+pub fn load_block(store: &dyn Store, step_ms: i64, lines: &str) -> Result<(), ScriptError> {
+    let block: Vec<(usize, &str)> = lines.lines().map(str::trim).enumerate().map(|(i, l)| (i + 1, l)).collect();
+    let block: Vec<(usize, &str)> = block.into_iter().filter(|(_, l)| !l.is_empty()).collect();
+    let series = script::load_block(&block)?;
+    load(store, step_ms, &series).map_err(|message| ScriptError { line: 1, message })
+}
+
 fn load(store: &dyn Store, step_ms: i64, series: &[LoadSeries]) -> Result<(), String> {
     // In time order over all series: a store need not accept anything older than its newest sample.
     let mut samples: Vec<(i64, i64, usize, &SequenceValue)> = Vec::new();

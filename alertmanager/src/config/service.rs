@@ -1,10 +1,15 @@
-//! Integrations that upstream knows and this build does not send through: their sections are read and checked as
-//! upstream checks them, so that a configuration's own mistakes are found, and then refused by name.
+//! Integrations that talk to somebody's HTTP service: their sections are tables of fields, checked as upstream checks them.
+//!
+//! Some of them this build does not send through; those are read all the same, so that a configuration's own mistakes are
+//! found, and then refused by name.
+use std::fmt;
+
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::global::Global;
+use super::http::HttpConfig;
 
 pub const DISCORD: usize = 0;
 pub const PAGERDUTY: usize = 1;
@@ -22,9 +27,14 @@ pub const JIRA: usize = 12;
 pub const ROCKETCHAT: usize = 13;
 pub const MATTERMOST: usize = 14;
 pub const INCIDENTIO: usize = 15;
+pub const DINGTALK: usize = 16;
+pub const FEISHU: usize = 17;
+
+/// Those this build sends through.
+pub const BUILT: [usize; 9] = [DISCORD, PAGERDUTY, SLACK, OPSGENIE, TELEGRAM, MSTEAMS, MSTEAMSV2, DINGTALK, FEISHU];
 
 /// Integration name and the fields it knows besides `send_resolved` and `http_config`.
-const KINDS: [(&str, &str); 16] = [
+const KINDS: [(&str, &str); 18] = [
     ("discord", "webhook_url webhook_url_file content title message username avatar_url"),
     (
         "pagerduty",
@@ -76,31 +86,93 @@ const KINDS: [(&str, &str); 16] = [
          title_link text fields thumb_url footer footer_icon image_url icon_url icon_emoji attachments type props priority",
     ),
     ("incidentio", "url url_file alert_source_token alert_source_token_file max_alerts timeout metadata"),
+    // These two are ours; upstream has no such receivers.
+    ("dingtalk", "webhook_url webhook_url_file secret secret_file title text at_mobiles at_all timeout"),
+    ("feishu", "webhook_url webhook_url_file secret secret_file title text timeout"),
 ];
 
-/// One section of an integration that is not built in.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    kind: usize,
+/// Fields whose values are shown to nobody.
+const SECRETS: [&str; 13] = [
+    "webhook_url",
+    "service_key",
+    "routing_key",
+    "api_key",
+    "api_secret",
+    "user_key",
+    "token",
+    "token_id",
+    "bot_token",
+    "app_token",
+    "alert_source_token",
+    "secret",
+    "sigv4",
+];
+
+/// One section.
+#[derive(Clone)]
+pub struct Service {
+    pub(crate) kind: usize,
     fields: Map<String, Value>,
+    /// Own, or the global section's after loading.
+    pub http_config: Option<HttpConfig>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("integration", &self.integration()).finish_non_exhaustive()
+    }
+}
+
+/// As the status page prints it.
+impl Serialize for Service {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        // Slack's address is its secret; the other services' API addresses are public.
+        let is_secret = |name: &str| SECRETS.contains(&name) || (name == "api_url" && self.kind == SLACK);
+        s.collect_map(
+            self.fields
+                .iter()
+                .filter(|(n, _)| *n != "http_config")
+                .map(|(n, v)| (n, if is_secret(n) { Value::String("<secret>".to_owned()) } else { v.clone() })),
+        )
+    }
 }
 
 /// The same, with its kind in the type, so that serde finds it.
 #[derive(Clone, Debug)]
-pub struct Unbuilt<const KIND: usize>(pub Settings);
+pub struct Section<const KIND: usize>(pub Service);
 
-impl<'de, const KIND: usize> Deserialize<'de> for Unbuilt<KIND> {
+impl<'de, const KIND: usize> Deserialize<'de> for Section<KIND> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let settings = Settings { kind: KIND, fields: Map::deserialize(d)? };
-        settings.validate().map_err(D::Error::custom)?;
-        Ok(Unbuilt(settings))
+        let mut service = Service { kind: KIND, fields: Map::deserialize(d)?, http_config: None };
+        service.validate().map_err(D::Error::custom)?;
+        Ok(Section(service))
     }
 }
 
-impl Settings {
+impl Service {
     /// `slack`, `pagerduty`, ...
     pub fn integration(&self) -> &'static str {
         KINDS.get(self.kind).map_or("", |k| k.0)
+    }
+    pub fn is_built(&self) -> bool {
+        BUILT.contains(&self.kind)
+    }
+    /// A text field; empty where it is absent.
+    pub fn text(&self, name: &str) -> &str {
+        self.fields.get(name).and_then(Value::as_str).unwrap_or("")
+    }
+    /// A text field, or what stands for it where it is absent.
+    pub fn text_or<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
+        self.fields.get(name).and_then(Value::as_str).unwrap_or(default)
+    }
+    pub fn flag(&self, name: &str) -> bool {
+        self.fields.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name).filter(|v| !v.is_null())
+    }
+    pub fn send_resolved(&self) -> bool {
+        self.fields.get("send_resolved").and_then(Value::as_bool).unwrap_or(!matches!(self.kind, SLACK | WECHAT))
     }
     /// Present with a value that Go would not call zero.
     fn has(&self, name: &str) -> bool {
@@ -129,7 +201,7 @@ impl Settings {
         self.fields.get(list).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
     }
 
-    fn validate(&self) -> Result<(), String> {
+    fn validate(&mut self) -> Result<(), String> {
         let known = KINDS.get(self.kind).map_or("", |k| k.1);
         for name in self.fields.keys() {
             if name != "send_resolved" && name != "http_config" && !known.split(' ').any(|k| k == name) {
@@ -279,7 +351,7 @@ impl Settings {
                     self.fields.get("http_config").and_then(|h| h.get("authorization")).is_some_and(|a| !a.is_null());
                 if authorized { Ok(()) } else { Err("missing webex_configs.http_config.authorization".to_owned()) }
             }
-            MSTEAMS | MSTEAMSV2 => self.exactly_one("webhook_url", "webhook_url_file"),
+            MSTEAMS | MSTEAMSV2 | DINGTALK | FEISHU => self.exactly_one("webhook_url", "webhook_url_file"),
             JIRA => {
                 self.need(&["project"], "missing project in jira_config")?;
                 self.need(&["issue_type"], "missing issue_type in jira_config")
@@ -294,7 +366,53 @@ impl Settings {
     }
 
     /// What upstream refuses once the global section is known.
-    pub(super) fn inherit(&self, g: &Global) -> Result<(), String> {
+    pub(super) fn inherit(&mut self, g: &Global) -> Result<(), String> {
+        self.check_inherited(g)?;
+        if self.http_config.is_none() {
+            self.http_config.clone_from(&g.http_config);
+        }
+        let kind = self.kind;
+        let mut take = |own: [&str; 2], text: &str, file: &str| {
+            if !self.has(own[0]) && !self.has(own[1]) {
+                for (name, value) in own.iter().zip([text, file]) {
+                    if !value.is_empty() {
+                        self.fields.insert((*name).to_owned(), Value::String(value.to_owned()));
+                    }
+                }
+            }
+        };
+        match kind {
+            SLACK => {
+                // A token of one's own or an address of one's own shuts out the global other.
+                let own = ["api_url", "api_url_file", "app_token", "app_token_file"].iter().any(|n| self.has(n));
+                if !own {
+                    if !g.slack_app_token.is_empty() || !g.slack_app_token_file.is_empty() {
+                        take_into(&mut self.fields, "app_token", g.slack_app_token.expose());
+                        take_into(&mut self.fields, "app_token_file", &g.slack_app_token_file);
+                    } else {
+                        take_into(&mut self.fields, "api_url", g.slack_api_url.expose());
+                        take_into(&mut self.fields, "api_url_file", &g.slack_api_url_file);
+                    }
+                }
+                if !self.has("app_url") {
+                    take_into(&mut self.fields, "app_url", &g.slack_app_url.0);
+                }
+            }
+            PAGERDUTY => take(["url", "url"], &g.pagerduty_url.0, ""),
+            OPSGENIE => {
+                take(["api_url", "api_url"], &g.opsgenie_api_url.0, "");
+                take(["api_key", "api_key_file"], g.opsgenie_api_key.expose(), &g.opsgenie_api_key_file);
+            }
+            TELEGRAM => {
+                take(["api_url", "api_url"], &g.telegram_api_url.0, "");
+                take(["bot_token", "bot_token_file"], g.telegram_bot_token.expose(), &g.telegram_bot_token_file);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_inherited(&self, g: &Global) -> Result<(), String> {
         let missing = |own: &[&str], global: bool, message: &str| {
             if global || own.iter().any(|n| self.has(n)) { Ok(()) } else { Err(message.to_owned()) }
         };
@@ -361,5 +479,11 @@ impl Settings {
             ),
             _ => Ok(()),
         }
+    }
+}
+
+fn take_into(fields: &mut Map<String, Value>, name: &str, value: &str) {
+    if !value.is_empty() {
+        fields.insert(name.to_owned(), Value::String(value.to_owned()));
     }
 }

@@ -1,0 +1,166 @@
+//! Chat and incident services against a recording server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod lab;
+
+use std::time::Duration;
+
+use ferula_testkit::{HttpAnswer, WebhookSink, http_get, http_post};
+use lab::Server;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts with one receiver section, fires one alert, resolves it, and answers both requests as path, authorization, body.
+fn told(section: &str, sink: &WebhookSink) -> Vec<(String, Option<String>, Value)> {
+    let config = format!(
+        "route: {{receiver: r, group_by: [alertname], group_wait: 1ms, group_interval: 1s}}\nreceivers:\n- name: r\n{section}\n"
+    );
+    let server = Server::start(&config);
+    let post = |body: &str| http_post(server.addr, "/api/v2/alerts", "application/json", body.as_bytes()).unwrap();
+    post(
+        r#"[{"labels":{"alertname":"Disk","severity":"critical","host":"<h>"},"annotations":{"summary":"full & more"},"generatorURL":"http://g"}]"#,
+    );
+    sink.wait_for(1, PATIENCE);
+    post(
+        r#"[{"labels":{"alertname":"Disk","severity":"critical","host":"<h>"},"startsAt":"2026-11-20T09:00:00Z","endsAt":"2026-11-20T10:00:00Z"}]"#,
+    );
+    let requests = sink.wait_for(2, PATIENCE);
+    // Nothing a receiver is told may show on the status page.
+    let (_, status) = http_get(server.addr, "/api/v2/status").unwrap();
+    assert!(!status.contains("hush"), "{status}");
+    requests.iter().map(|r| (r.path.clone(), r.header("authorization").map(str::to_owned), r.json())).collect()
+}
+
+#[test]
+fn slack() {
+    let sink = WebhookSink::start();
+    let section = format!(
+        "  slack_configs:\n  - send_resolved: true\n    api_url: {}\n    channel: '#ops'\n    fields: [{{title: Host, value: '{{{{ .CommonLabels.host }}}}'}}]\n    text: '{{{{ .CommonAnnotations.summary }}}}'",
+        sink.url("/hush")
+    );
+    let told = told(&section, &sink);
+    let attachment = &told[0].2["attachments"][0];
+    assert_eq!((told[0].0.as_str(), &told[0].2["channel"]), ("/hush", &Value::from("#ops")));
+    assert_eq!(attachment["title"], "[FIRING:1] Disk (<h> critical)");
+    assert_eq!(attachment["fields"], serde_json::json!([{"title": "Host", "value": "<h>", "short": false}]));
+    assert_eq!((&attachment["color"], &attachment["text"]), (&"danger".into(), &"full & more".into()));
+    assert_eq!(told[1].2["attachments"][0]["color"], "good");
+}
+
+#[test]
+fn slack_with_an_app_token_reads_the_verdict() {
+    let sink = WebhookSink::start();
+    sink.answer_next(HttpAnswer::with_body(200, r#"{"ok":false,"error":"ratelimited"}"#));
+    sink.answer_always(HttpAnswer::with_body(200, r#"{"ok":true}"#));
+    let section = format!(
+        "  slack_configs:\n  - send_resolved: true\n    app_token: hush\n    app_url: {}\n    channel: C1\n    message_text: hello",
+        sink.url("/api/chat.postMessage")
+    );
+    let told = told(&section, &sink);
+    assert_eq!(told[0].1.as_deref(), Some("Bearer hush"));
+    assert_eq!(told[1].2["text"], "hello");
+    assert_eq!(told[1].2["attachments"][0]["color"], "danger", "the first one was tried again");
+}
+
+#[test]
+fn pagerduty_opens_and_closes_one_incident() {
+    let sink = WebhookSink::start();
+    sink.answer_always(HttpAnswer::status(202));
+    let section = format!(
+        "  pagerduty_configs:\n  - routing_key: hush\n    url: {}\n    severity: '{{{{ .CommonLabels.severity }}}}'\n    details: {{host: '{{{{ .CommonLabels.host }}}}'}}",
+        sink.url("/v2/enqueue")
+    );
+    let told = told(&section, &sink);
+    let (open, close) = (&told[0].2, &told[1].2);
+    assert_eq!((&open["event_action"], &close["event_action"]), (&"trigger".into(), &"resolve".into()));
+    assert_eq!(open["dedup_key"], close["dedup_key"]);
+    assert_eq!(open["payload"]["severity"], "critical");
+    assert_eq!(open["payload"]["custom_details"]["num_firing"], "1");
+    assert_eq!(open["payload"]["custom_details"]["host"], "<h>");
+    assert!(open["payload"]["custom_details"]["firing"].as_str().unwrap().contains(" - alertname = Disk"));
+}
+
+#[test]
+fn opsgenie_opens_and_closes_one_alert() {
+    let sink = WebhookSink::start();
+    sink.answer_always(HttpAnswer::status(202));
+    let section = format!(
+        "  opsgenie_configs:\n  - api_key: hush\n    api_url: {}\n    tags: 'a, {{{{ .CommonLabels.severity }}}}'",
+        sink.url("/")
+    );
+    let told = told(&section, &sink);
+    assert_eq!((told[0].0.as_str(), told[0].1.as_deref()), ("/v2/alerts", Some("GenieKey hush")));
+    assert_eq!(
+        (&told[0].2["tags"], &told[0].2["details"]["host"]),
+        (&serde_json::json!(["a", "critical"]), &"<h>".into())
+    );
+    let alias = told[0].2["alias"].as_str().unwrap();
+    assert_eq!(told[1].0, format!("/v2/alerts/{alias}/close?identifierType=alias"));
+}
+
+#[test]
+fn telegram_escapes_html() {
+    let sink = WebhookSink::start();
+    let section = format!(
+        "  telegram_configs:\n  - bot_token: hush\n    chat_id: -12\n    api_url: {}\n    message: '<b>{{{{ .CommonLabels.host }}}}</b>'",
+        sink.url("")
+    );
+    let told = told(&section, &sink);
+    assert_eq!(told[0].0, "/bothush/sendMessage");
+    assert_eq!(
+        (&told[0].2["text"], &told[0].2["chat_id"], &told[0].2["parse_mode"]),
+        (&"<b>&lt;h&gt;</b>".into(), &(-12).into(), &"HTML".into())
+    );
+}
+
+#[test]
+fn teams_and_discord() {
+    for (kind, pointer) in
+        [("msteams", "/title"), ("msteamsv2", "/attachments/0/content/body/0/text"), ("discord", "/embeds/0/title")]
+    {
+        let sink = WebhookSink::start();
+        let told = told(&format!("  {kind}_configs:\n  - webhook_url: {}", sink.url("/hush")), &sink);
+        assert_eq!(told[0].2.pointer(pointer).unwrap(), "[FIRING:1] Disk (<h> critical)", "{kind}");
+        assert_eq!(told[1].2.pointer(pointer).unwrap(), "[RESOLVED] Disk (<h> critical)", "{kind}");
+    }
+}
+
+#[test]
+fn dingtalk_and_feishu_sign() {
+    let sink = WebhookSink::start();
+    sink.answer_next(HttpAnswer::with_body(200, r#"{"errcode":130101,"errmsg":"too fast"}"#));
+    sink.answer_always(HttpAnswer::with_body(200, r#"{"errcode":0}"#));
+    let section = format!(
+        "  dingtalk_configs:\n  - webhook_url: {}\n    secret: hush\n    at_mobiles: ['1']",
+        sink.url("/robot/send?access_token=t")
+    );
+    let ding = told(&section, &sink);
+    assert!(
+        ding[0].0.starts_with("/robot/send?access_token=t&timestamp=") && ding[0].0.contains("&sign="),
+        "{}",
+        ding[0].0
+    );
+    assert_eq!(ding[0].2["msgtype"], "markdown");
+    assert!(ding[1].2["markdown"]["text"].as_str().unwrap().contains("full & more"), "tried again after the limit");
+
+    let sink = WebhookSink::start();
+    sink.answer_always(HttpAnswer::with_body(200, r#"{"code":0}"#));
+    let told = told(&format!("  feishu_configs:\n  - webhook_url: {}\n    secret: hush", sink.url("/hook")), &sink);
+    assert_eq!(told[0].2["card"]["header"]["template"], "red");
+    assert_eq!(told[0].2["sign"].as_str().unwrap().len(), 44);
+    assert_eq!(told[1].2["card"]["header"]["template"], "green");
+}
+
+#[test]
+fn a_failing_template_is_told_in_plain_words() {
+    let sink = WebhookSink::start();
+    let told = told(
+        &format!(
+            "  discord_configs:\n  - webhook_url: {}\n    title: '{{{{ template \"nope\" . }}}}'",
+            sink.url("/hush")
+        ),
+        &sink,
+    );
+    let text = told[0].2["embeds"][0]["title"].as_str().unwrap();
+    assert!(text.contains("template failed") && text.contains("nope"), "{text}");
+}
