@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_instrument::Registry;
-use ferula_model::{Budget, Labels, SystemClock, SeriesRef, Value};
+use ferula_model::{Budget, Labels, SeriesRef, SystemClock, Value};
 use ferula_promql_engine::{Engine, EngineOptions};
 use ferula_promql_rules::{EngineQuery, Environment, Group, NoNotify, Settings, file};
 use ferula_storage::{AppendOptions, Appendable, CancelFlag, Durability};
