@@ -202,6 +202,7 @@ impl Engine {
         let querier = queryable.querier(times.0, times.1)?;
         let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
         q.text = options.text;
+        q.uses = crate::eval::uses(expr);
         q.sorted = crate::eval::picked_from(expr);
         q.stats_only = crate::eval::stats_only(expr);
         Ok(q)

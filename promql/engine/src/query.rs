@@ -7,9 +7,11 @@ use ferula_model::Charge;
 use ferula_model::labels::quoted;
 use ferula_promql_parser::{At, DurationContext, Span};
 use ferula_storage::{Querier, QueryContext};
+use hashbrown::HashMap;
 
 use crate::column::{ABSENT, Column, SeriesStream};
 use crate::error::QueryError;
+use crate::eval::Use;
 use crate::grid::Grid;
 use crate::identity::Hidden;
 use crate::notes::Notes;
@@ -37,6 +39,8 @@ pub(crate) struct Query<'q> {
     pub top_step_ms: i64,
     /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
     pub stats_only: Vec<u32>,
+    /// By where selectors start: what they are for.
+    pub uses: HashMap<u32, Use>,
     /// Selectors (by where they start) whose series have to come in label order: what picks series depends on it.
     pub sorted: Vec<u32>,
     pub text: Option<&'q str>,
@@ -108,6 +112,7 @@ impl<'q> Query<'q> {
             top_end_ms,
             top_step_ms,
             stats_only: Vec::new(),
+            uses: HashMap::new(),
             sorted: Vec::new(),
             text: None,
             notes: Notes::default(),

@@ -3,6 +3,7 @@ mod aggregate;
 mod aggregate_select;
 mod binary;
 mod extent;
+mod hints;
 mod invariant;
 mod matching;
 pub(crate) mod merge;
@@ -22,6 +23,7 @@ use crate::grid::Grid;
 use crate::query::Query;
 
 pub(crate) use extent::extent;
+pub(crate) use hints::{Use, uses};
 pub(crate) use invariant::is_step_invariant;
 pub(crate) use order::{defines_order, picked_from};
 pub(crate) use stats_only::{Hinter, stats_only};

@@ -71,7 +71,16 @@ pub(crate) fn select(
     range_ms: i64,
     step_ms: i64,
 ) -> Result<Box<dyn SeriesSet>, QueryError> {
-    let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, ..SelectHints::default() };
+    let hints = match q.uses.get(&v.span.start) {
+        Some(u) => SelectHints {
+            function: u.function.to_owned(),
+            grouping: u.grouping.clone(),
+            by: u.by,
+            ..SelectHints::default()
+        },
+        None => SelectHints::default(),
+    };
+    let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, ..hints };
     Ok(q.querier.select(q.ctx, q.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 
