@@ -1,5 +1,5 @@
 //! The engine: limits and semantics, and the two ways to ask.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferula_model::Labels;
 use ferula_promql_parser::{Expr, ValueType};
@@ -83,7 +83,17 @@ impl Engine {
         t_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<Evaluation, QueryError> {
+        let ctx = &self.bounded(ctx);
         deep_enough(expr, || self.instant_here(ctx, queryable, expr, t_ms, options))
+    }
+
+    /// A context without a deadline gets the engine's timeout.
+    fn bounded(&self, ctx: &QueryContext) -> QueryContext {
+        let mut ctx = ctx.clone();
+        if ctx.deadline.is_none() {
+            ctx.deadline = Instant::now().checked_add(self.options.timeout);
+        }
+        ctx
     }
 
     fn instant_here(
@@ -132,6 +142,7 @@ impl Engine {
                 expr.value_type().documented()
             )));
         }
+        let ctx = &self.bounded(ctx);
         deep_enough(expr, || self.range_here(ctx, queryable, expr, start_ms, end_ms, step_ms, options))
     }
 
@@ -303,7 +314,8 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
 
 fn finish(q: &Query<'_>, value: Value, options: &QueryOptions<'_>) -> Evaluation {
     let per_step = if options.per_step_stats { q.top.times().zip(q.samples.steps()).collect() } else { Vec::new() };
-    QueryStats::add(&q.ctx.stats.samples, q.samples.read());
-    let stats = SampleStats { total_queryable: q.samples.read(), peak: q.samples.peak(), per_step };
+    QueryStats::add(&q.ctx.stats.samples, q.samples.decoded());
+    let stats =
+        SampleStats { total_queryable: q.samples.read(), read: q.samples.decoded(), peak: q.samples.peak(), per_step };
     Evaluation { value, annotations: q.notes.finish(options.text), stats }
 }

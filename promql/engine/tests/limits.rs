@@ -72,7 +72,12 @@ fn a_deadline_and_a_cancellation_end_a_long_query() {
     let ctx = QueryContext::new(Some(Duration::from_millis(50)), Budget::unlimited());
     assert!(matches!(range(&ctx, text, 1_400_000, 20), Err(QueryError::TimedOut)));
 
+    // Without a deadline of its own, a query has the engine's.
+    let engine = Engine::new(EngineOptions { timeout: Duration::from_millis(50), ..EngineOptions::default() });
     let ctx = QueryContext::background();
+    let error = engine.range(&ctx, &store(20, 100), &parse(text), 0, 1_400_000, 20, &QueryOptions::default());
+    assert!(matches!(error, Err(QueryError::TimedOut)));
+
     let cancel = ctx.cancel.clone();
     let started = Arc::new(std::sync::Barrier::new(2));
     let waiter = Arc::clone(&started);

@@ -25,7 +25,7 @@ impl Head {
             return Ok(stats);
         }
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(&self.records(&batch))?),
+            Some(wal) => Some(wal.write(self.records(&batch))?),
             None => None,
         };
         for series in batch.series() {
@@ -154,7 +154,7 @@ impl Head {
                 records.push(compressor.compress(out));
             }
         }
-        let position = wbl.write(&records)?;
+        let position = wbl.write(records)?;
         if durability == Durability::Synced { wbl.sync_to(position) } else { Ok(()) }
     }
 

@@ -5,6 +5,7 @@
 pub mod append;
 pub mod commit;
 pub mod exemplars;
+pub mod gather;
 pub mod gc;
 pub mod head_chunks;
 pub mod index;
