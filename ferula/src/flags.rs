@@ -105,6 +105,7 @@ impl Values {
                     }
                 }
                 Kind::Repeated | Kind::List if f.default.is_empty() => Vec::new(),
+                Kind::List => f.default.split(',').map(str::to_owned).collect(),
                 _ => vec![f.default.to_owned()],
             };
             for v in &values {

@@ -118,7 +118,15 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
         query_concurrency: count("query.max-concurrency").max(1),
         per_step_stats: has("promql-per-step-stats"),
         query_memory_bytes_max: query_memory_bytes(),
-        remote_write: Default::default(),
+        remote_write: ferula_server::ingest::remote_write::Limits {
+            accepted: flags
+                .all("web.remote-write-receiver.accepted-protobuf-messages")
+                .iter()
+                .map(|name| name.parse())
+                .collect::<Result<_, String>>()
+                .map_err(|e| usage(format!("--web.remote-write-receiver.accepted-protobuf-messages: {e}")))?,
+            ..Default::default()
+        },
         notifier: NotifierOptions {
             queue_capacity: count("alertmanager.notification-queue-capacity"),
             batch_max: count("alertmanager.notification-batch-size").max(1),

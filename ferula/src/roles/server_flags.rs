@@ -24,8 +24,8 @@ pub const FLAGS: &[Flag] = &[
     Flag::new(
         "web.remote-write-receiver.accepted-protobuf-messages",
         List,
-        "prometheus.WriteRequest",
-        "Remote-write messages to accept.",
+        "prometheus.WriteRequest,io.prometheus.write.v2.Request",
+        "Remote-write messages to accept: prometheus.WriteRequest, io.prometheus.write.v2.Request.",
     ),
     Flag::new("web.enable-otlp-receiver", Bool, "false", "Enable the OTLP write receiver."),
     Flag::new("web.console.templates", Text, "consoles", "Folder of console templates."),

@@ -1,3 +1,6 @@
 //! What other programs push into the storage.
+mod message;
+mod native;
 pub mod remote_write;
 mod wire;
+mod wire_v2;

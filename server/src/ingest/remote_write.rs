@@ -1,8 +1,9 @@
-//! The remote-write 1.0 receiver: bounded bytes in, one synced batch out, and no 2xx for data that was thrown away.
+//! The remote-write receiver, versions 1.0 and 2.0: bounded bytes in, one synced batch out, and no 2xx for data that was thrown away.
 //!
 //! Samples that cannot be stored (out of order, invalid labels, ...) are named in a 400, the first ten of them, while the
-//! others are kept: a sender does not repeat a request that was answered with 400.
-use std::collections::BTreeMap;
+//! others are kept: a sender does not repeat a request that was answered with 400. The headers count what was kept. A
+//! request that cannot be understood as a whole, such as one with a reference outside its symbols, leaves nothing behind.
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +11,31 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use ferula_instrument::{Counter, Registry};
-use ferula_model::{
-    Clock, CounterResetHint, Exemplar, FloatHistogram, Histogram, Labels, LabelsBuilder, SeriesRef, Span, Value,
-};
+use ferula_model::{Clock, Exemplar, Labels, LabelsBuilder, Metadata, SeriesRef, Value};
 use ferula_net::listen::body;
-use ferula_proto::remote;
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durability, StorageError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
-use super::wire::{self, WireError};
+pub use super::message::Message;
+use super::message::announced;
+use super::native::Native;
+use super::wire::{self, Incoming, WireError};
+use super::wire_v2;
 
-/// Bounds of one request and of all requests together.
+/// Which messages are taken, and the bounds of one request and of all requests together.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// `--web.remote-write-receiver.accepted-protobuf-messages`; any other is answered with 415.
+    pub accepted: Vec<Message>,
     /// Bytes of the compressed body.
     pub body_bytes_max: usize,
     /// Bytes it may say to decompress to. Upstream's number.
     pub decoded_bytes_max: usize,
-    /// Series, samples, histograms and exemplars in one request, counted together.
+    /// Symbols, samples, histograms and exemplars in one request, counted together.
     pub entries_max: usize,
+    /// Bytes that the labels and descriptions of all series have together once references are replaced by strings.
+    pub resolved_bytes_max: usize,
     /// Requests decoded and stored at the same time; the others wait.
     pub concurrency: usize,
     /// How long a client may take to send its body.
@@ -41,15 +47,20 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            accepted: Message::ALL.to_vec(),
             body_bytes_max: 16 << 20,
             decoded_bytes_max: 32 << 20,
             entries_max: 2_000_000,
+            resolved_bytes_max: 128 << 20,
             concurrency: 8,
             body_timeout: Duration::from_secs(30),
             future_max_ms: 10 * 60 * 1000,
         }
     }
 }
+
+/// Characters of an exemplar's labels, names and values together; longer ones are not kept. OpenMetrics' number.
+const EXEMPLAR_CHARS_MAX: usize = 128;
 
 /// How many refused samples an answer names.
 const NAMED_MAX: usize = 10;
@@ -75,13 +86,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn refuse(&mut self, labels: &dyn std::fmt::Display, t_ms: Option<i64>, why: &dyn std::fmt::Display) {
-        self.refused += 1;
+    /// One sample, or one series without samples, is not stored.
+    fn refuse(&mut self, labels: &Labels, t_ms: Option<i64>, why: &dyn std::fmt::Display) {
+        let at = t_ms.map(|t| format!(" at {t}")).unwrap_or_default();
+        self.name(1, || format!("{why} for series {labels}{at}"));
+    }
+    /// `n` things are not stored, for one reason.
+    fn name(&mut self, n: u64, text: impl FnOnce() -> String) {
+        self.refused += n;
         if self.named.len() < NAMED_MAX {
-            let mut text = format!("{why}: {labels}");
-            if let Some(t_ms) = t_ms {
-                let _ = write!(text, " at {t_ms}"); // a String never fails
-            }
+            let mut text = text();
             // Labels of a stranger may be megabytes long.
             let end = text.char_indices().nth(1024).map_or(text.len(), |(i, _)| i);
             text.truncate(end);
@@ -100,6 +114,8 @@ enum Failure {
     TooLarge,
     #[error("more than {0} series and samples in one request")]
     TooMany(usize),
+    #[error("the series of one request have more than {0} bytes of labels")]
+    Resolved(usize),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
@@ -126,9 +142,10 @@ impl RemoteWrite {
 
     /// Answers one `POST /api/v1/write`.
     pub async fn handle(self: Arc<Self>, headers: &HeaderMap, request_body: Body) -> Response {
-        if let Err(why) = check_headers(headers) {
-            return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why);
-        }
+        let message = match announced(headers, &self.limits.accepted) {
+            Ok(message) => message,
+            Err(why) => return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why),
+        };
         let compressed = match body::read(request_body, self.limits.body_bytes_max, self.limits.body_timeout).await {
             Ok(bytes) => bytes,
             Err(e) => return plain(e.status(), &e.to_string()),
@@ -140,7 +157,7 @@ impl RemoteWrite {
         // repetition is accepted.
         let stored = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            self.store(&compressed)
+            self.store(message, &compressed)
         });
         match stored.await {
             Ok(Ok(outcome)) => answer(&outcome),
@@ -153,7 +170,7 @@ impl RemoteWrite {
                     _ => StatusCode::BAD_REQUEST,
                 };
                 tracing::error!(error = %failure, "remote write failed");
-                plain(status, &failure.to_string())
+                counted(plain(status, &failure.to_string()), &Outcome::default())
             }
             Err(panicked) => {
                 tracing::error!(error = %panicked, "remote write failed");
@@ -162,35 +179,43 @@ impl RemoteWrite {
         }
     }
 
-    fn store(&self, compressed: &[u8]) -> Result<Outcome, Failure> {
+    fn store(&self, message: Message, compressed: &[u8]) -> Result<Outcome, Failure> {
         // The length is a claim: checked before anything is allocated for it.
         let claimed = snap::raw::decompress_len(compressed).map_err(|_| Failure::Snappy)?;
         if claimed > self.limits.decoded_bytes_max {
             return Err(Failure::TooLarge);
         }
         let decoded = snap::raw::Decoder::new().decompress_vec(compressed).map_err(|_| Failure::Snappy)?;
-        // All of it must be well formed before any of it is appended.
-        let mut counted = 0usize;
-        let mut labels = Vec::new();
-        for series in wire::series(&decoded) {
-            let series = series?;
-            series.labels(&mut labels)?;
-            for ok in std::iter::once(Ok(())).chain(series.entries()) {
-                ok?;
-                counted += 1;
-                if counted > self.limits.entries_max {
-                    return Err(Failure::TooMany(self.limits.entries_max));
-                }
+        match message {
+            Message::V1 => self.take(message, 0, || wire::series(&decoded)),
+            Message::V2 => {
+                let symbols = wire_v2::Symbols::read(&decoded, self.limits.entries_max)?;
+                self.take(message, symbols.len(), || wire_v2::series(&decoded, &symbols))
             }
         }
+    }
+
+    /// Checks all series, of which there may be so many more entries as `counted` leaves, and then stores them.
+    fn take<'a, S: Incoming<'a>, I: Iterator<Item = Result<S, WireError>>>(
+        &self,
+        message: Message,
+        counted: usize,
+        all: impl Fn() -> I,
+    ) -> Result<Outcome, Failure> {
+        // All of it must be well formed before any of it is appended.
+        self.check(counted, all())?;
         let mut appender = self.storage.appender();
         let mut outcome = Outcome::default();
-        match self.append_all(&decoded, appender.as_mut(), &mut outcome) {
+        match self.append_all(message, all(), appender.as_mut(), &mut outcome) {
             Ok(()) => {
                 let stats = appender.commit(Durability::Synced)?;
                 if stats.out_of_order > 0 {
                     outcome.refused += stats.out_of_order;
                     outcome.named.push(format!("{} samples were out of order", stats.out_of_order));
+                    // The storage does not say of which kind they were.
+                    let floats = outcome.samples.min(stats.out_of_order);
+                    outcome.samples -= floats;
+                    outcome.histograms = outcome.histograms.saturating_sub(stats.out_of_order - floats);
                 }
                 Ok(outcome)
             }
@@ -201,50 +226,109 @@ impl RemoteWrite {
         }
     }
 
-    fn append_all(&self, decoded: &[u8], appender: &mut dyn Appender, outcome: &mut Outcome) -> Result<(), Failure> {
+    fn check<'a, S: Incoming<'a>>(
+        &self,
+        mut counted: usize,
+        all: impl Iterator<Item = Result<S, WireError>>,
+    ) -> Result<(), Failure> {
+        let mut resolved = 0usize;
+        let mut labels = Vec::new();
+        let size = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+        for series in all {
+            let series = series?;
+            series.labels(&mut labels)?;
+            resolved = resolved.saturating_add(size(&labels));
+            for ok in std::iter::once(Ok(())).chain(series.entries()) {
+                ok?;
+                counted += 1;
+                if counted > self.limits.entries_max {
+                    return Err(Failure::TooMany(self.limits.entries_max));
+                }
+            }
+            for exemplar in series.exemplars() {
+                resolved = resolved.saturating_add(size(&exemplar?.0));
+            }
+            if let Some(m) = series.metadata()? {
+                resolved = resolved.saturating_add(m.help.len() + m.unit.len());
+            }
+            if resolved > self.limits.resolved_bytes_max {
+                return Err(Failure::Resolved(self.limits.resolved_bytes_max));
+            }
+        }
+        Ok(())
+    }
+
+    fn append_all<'a, S: Incoming<'a>>(
+        &self,
+        message: Message,
+        all: impl Iterator<Item = Result<S, WireError>>,
+        appender: &mut dyn Appender,
+        outcome: &mut Outcome,
+    ) -> Result<(), Failure> {
         let newest_ms = self.clock.now_ms().saturating_add(self.limits.future_max_ms);
         let mut pairs = Vec::new();
         let mut builder = LabelsBuilder::new();
-        for series in wire::series(decoded) {
+        for series in all {
             let series = series?;
             series.labels(&mut pairs)?;
+            let points = series.points();
             let labels = match valid_labels(&pairs, &mut builder) {
                 Ok(labels) => labels,
                 Err(why) => {
-                    let samples = series.samples().count() + series.histograms().count();
-                    self.invalid_labels.add(samples as f64);
-                    outcome.refuse(&Labels::from_pairs(pairs.iter().copied()), None, &why);
-                    outcome.refused += (samples as u64).saturating_sub(1);
+                    self.invalid_labels.add(points as f64);
+                    outcome.name(points.max(1) as u64, || why.text(&Labels::from_pairs(pairs.iter().copied())));
                     continue;
                 }
             };
-            let mut at = SeriesRef::NONE;
-            let mut one = |t_ms: i64, value: Value<'_>, options: &AppendOptions<'_>, outcome: &mut Outcome| {
-                let result = if t_ms > newest_ms {
-                    Err(AppendError::OutOfBounds)
-                } else {
-                    appender.append(at, Some(&labels), 0, t_ms, value, options)
-                };
-                match result {
-                    Ok(series) => {
-                        at = series;
-                        true
-                    }
-                    Err(e) => {
-                        outcome.retry |= matches!(e, AppendError::SeriesBudget | AppendError::ReadOnly);
-                        outcome.refuse(&labels, Some(t_ms), &e);
-                        false
-                    }
-                }
-            };
-            // Exemplars ride on the newest sample of their series.
+            if message == Message::V2 && points == 0 {
+                outcome.refuse(&labels, None, &"TimeSeries must contain at least one sample or histogram");
+                continue;
+            }
+            let metadata = series.metadata()?.map(|m| Metadata {
+                metric_type: m.metric_type,
+                help: m.help.to_owned(),
+                unit: m.unit.to_owned(),
+            });
+            // Exemplars ride on the newest entry of their series, which is where upstream's appender puts them too.
             let mut exemplars = Vec::new();
             for exemplar in series.exemplars() {
-                let (labels, sample) = exemplar?;
-                let labels = Labels::from_pairs(labels);
-                exemplars.push(Exemplar { labels, value: sample.value, t_ms: Some(sample.t_ms) });
+                let (pairs, sample) = exemplar?;
+                let chars = pairs.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum::<usize>();
+                if chars <= EXEMPLAR_CHARS_MAX && sample.t_ms <= newest_ms {
+                    let t_ms = (sample.t_ms != 0).then_some(sample.t_ms);
+                    exemplars.push(Exemplar { labels: Labels::from_pairs(pairs), value: sample.value, t_ms });
+                }
             }
-            let mut floats_left = series.samples().count();
+            let mut at = SeriesRef::NONE;
+            let mut left = points;
+            // Says whether the entry was stored.
+            let mut one =
+                |start_ms: i64, t_ms: i64, value: Value<'_>, native: Option<&Native>, outcome: &mut Outcome| {
+                    left = left.saturating_sub(1);
+                    let carried: &[Exemplar] = if left == 0 { &exemplars } else { &[] };
+                    let options =
+                        AppendOptions { exemplars: carried, metadata: metadata.as_ref(), ..AppendOptions::default() };
+                    if t_ms > newest_ms {
+                        outcome.refuse(&labels, Some(t_ms), &"out of bounds: timestamp is too far in the future");
+                        return false;
+                    }
+                    match appender.append(at, Some(&labels), start_ms, t_ms, value, &options) {
+                        Ok(series) => {
+                            at = series;
+                            outcome.exemplars += carried.len() as u64;
+                            true
+                        }
+                        Err(e) => {
+                            outcome.retry |= matches!(e, AppendError::SeriesBudget | AppendError::ReadOnly);
+                            let fault = native.filter(|_| e == AppendError::InvalidHistogram).and_then(Native::fault);
+                            match fault {
+                                Some(why) => outcome.refuse(&labels, Some(t_ms), &why),
+                                None => outcome.refuse(&labels, Some(t_ms), &e),
+                            }
+                            false
+                        }
+                    }
+                };
             // A series may change from floats to histograms and back: both lists, each in rising time, become one.
             let mut floats = series.samples().peekable();
             let mut histograms = series.histograms().peekable();
@@ -255,55 +339,19 @@ impl RemoteWrite {
                 };
                 if float_is_next {
                     let Some(sample) = floats.next().transpose()? else { break };
-                    floats_left -= 1;
-                    let carried: &[Exemplar] = if floats_left == 0 { &exemplars } else { &[] };
-                    let options = AppendOptions { exemplars: carried, ..AppendOptions::default() };
-                    if one(sample.t_ms, Value::Float(sample.value), &options, outcome) {
-                        outcome.samples += 1;
-                        outcome.exemplars += carried.len() as u64;
-                    }
+                    let stored = one(sample.start_ms, sample.t_ms, Value::Float(sample.value), None, outcome);
+                    outcome.samples += u64::from(stored);
                 } else {
                     let Some(histogram) = histograms.next().transpose()? else { break };
-                    let (t_ms, options) = (histogram.timestamp, AppendOptions::default());
-                    let stored = match native(histogram) {
-                        Native::Integer(h) => one(t_ms, Value::Histogram(&h), &options, outcome),
-                        Native::Float(h) => one(t_ms, Value::FloatHistogram(&h), &options, outcome),
-                    };
+                    let (start_ms, t_ms) = (histogram.start_timestamp, histogram.timestamp);
+                    let native = Native::from(histogram);
+                    let stored = one(start_ms, t_ms, native.value(), Some(&native), outcome);
                     outcome.histograms += u64::from(stored);
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Why the headers rule the request out, if they do; always a 415.
-fn check_headers(headers: &HeaderMap) -> Result<(), String> {
-    let of = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).unwrap_or("").trim();
-    let content_type = of(header::CONTENT_TYPE);
-    let mut parts = content_type.split(';').map(str::trim);
-    let media = parts.next().unwrap_or("");
-    if !media.is_empty() && !media.eq_ignore_ascii_case("application/x-protobuf") {
-        return Err(format!(
-            "expected application/x-protobuf as the first (media) part, got {content_type} content-type"
-        ));
-    }
-    for part in parts {
-        if let Some(message) = part.strip_prefix("proto=")
-            && message != "prometheus.WriteRequest"
-        {
-            return Err(format!(
-                "{message} protobuf message is not accepted by this server; only accepts prometheus.WriteRequest"
-            ));
-        }
-    }
-    let encoding = of(header::CONTENT_ENCODING);
-    if !encoding.is_empty() && encoding != "snappy" {
-        return Err(format!(
-            "{encoding} encoding (compression) is not accepted by this server; only snappy is acceptable"
-        ));
-    }
-    Ok(())
 }
 
 fn plain(status: StatusCode, text: &str) -> Response {
@@ -315,7 +363,7 @@ fn plain(status: StatusCode, text: &str) -> Response {
 }
 
 fn answer(outcome: &Outcome) -> Response {
-    let mut response = if outcome.refused == 0 {
+    let response = if outcome.refused == 0 {
         StatusCode::NO_CONTENT.into_response()
     } else {
         let status = if outcome.retry { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_REQUEST };
@@ -326,6 +374,11 @@ fn answer(outcome: &Outcome) -> Response {
         }
         plain(status, &text)
     };
+    counted(response, outcome)
+}
+
+/// With the headers that say what was stored, which version 2 demands of every answer.
+fn counted(mut response: Response, outcome: &Outcome) -> Response {
     for (name, n) in [
         ("x-prometheus-remote-write-samples-written", outcome.samples),
         ("x-prometheus-remote-write-histograms-written", outcome.histograms),
@@ -336,116 +389,42 @@ fn answer(outcome: &Outcome) -> Response {
     response
 }
 
+enum BadLabels<'a> {
+    Invalid,
+    Twice(&'a str),
+}
+
+impl BadLabels<'_> {
+    fn text(&self, labels: &Labels) -> String {
+        match self {
+            BadLabels::Invalid => format!("invalid metric name or labels, got {labels}"),
+            BadLabels::Twice(name) => format!("invalid labels for series, labels {labels}, duplicated label {name}"),
+        }
+    }
+}
+
 /// The label set, if it has a metric name, no name twice, and no empty name.
-fn valid_labels(pairs: &[(&str, &str)], builder: &mut LabelsBuilder) -> Result<Labels, String> {
+fn valid_labels<'a>(pairs: &[(&'a str, &'a str)], builder: &mut LabelsBuilder) -> Result<Labels, BadLabels<'a>> {
     builder.clear();
-    let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (name, value) in pairs {
         if name.is_empty() {
-            return Err("invalid label name \"\"".to_owned());
+            return Err(BadLabels::Invalid);
         }
-        if seen.insert(name, ()).is_some() {
-            return Err(format!("duplicate label name {}", ferula_model::labels::quoted(name)));
+        if !seen.insert(name) {
+            return Err(BadLabels::Twice(name));
         }
         builder.set(name, value);
     }
     if builder.get(ferula_model::labels::METRIC_NAME).is_none() {
-        return Err("missing metric name".to_owned());
+        return Err(BadLabels::Invalid);
     }
     Ok(builder.labels())
-}
-
-enum Native {
-    Integer(Histogram),
-    Float(FloatHistogram),
-}
-
-fn native(h: remote::Histogram) -> Native {
-    let spans = |from: Vec<remote::BucketSpan>| -> Vec<Span> {
-        from.into_iter().map(|s| Span { offset: s.offset, length: s.length }).collect()
-    };
-    let counter_reset_hint = match h.reset_hint() {
-        remote::histogram::ResetHint::Unknown => CounterResetHint::Unknown,
-        remote::histogram::ResetHint::Yes => CounterResetHint::CounterReset,
-        remote::histogram::ResetHint::No => CounterResetHint::NotCounterReset,
-        remote::histogram::ResetHint::Gauge => CounterResetHint::Gauge,
-    };
-    let (schema, zero_threshold, sum) = (h.schema, h.zero_threshold, h.sum);
-    let (positive_spans, negative_spans) = (spans(h.positive_spans), spans(h.negative_spans));
-    if let Some(remote::histogram::Count::CountFloat(count)) = h.count {
-        let zero_count = match h.zero_count {
-            Some(remote::histogram::ZeroCount::ZeroCountFloat(n)) => n,
-            Some(remote::histogram::ZeroCount::ZeroCountInt(n)) => n as f64,
-            None => 0.0,
-        };
-        return Native::Float(FloatHistogram {
-            counter_reset_hint,
-            schema,
-            zero_threshold,
-            zero_count,
-            count,
-            sum,
-            positive_spans,
-            negative_spans,
-            positive_buckets: h.positive_counts,
-            negative_buckets: h.negative_counts,
-            custom_values: h.custom_values,
-        });
-    }
-    let whole = |count: Option<remote::histogram::Count>| match count {
-        Some(remote::histogram::Count::CountInt(n)) => n,
-        _ => 0,
-    };
-    Native::Integer(Histogram {
-        counter_reset_hint,
-        schema,
-        zero_threshold,
-        zero_count: match h.zero_count {
-            Some(remote::histogram::ZeroCount::ZeroCountInt(n)) => n,
-            _ => 0,
-        },
-        count: whole(h.count),
-        sum,
-        positive_spans,
-        negative_spans,
-        positive_buckets: h.positive_deltas,
-        negative_buckets: h.negative_deltas,
-        custom_values: h.custom_values,
-    })
-}
-
-/// For fuzzing: reads all of a decoded request, and holds what it finds against prost's reading.
-#[doc(hidden)]
-pub fn fuzz(request: &[u8]) {
-    let mut labels = Vec::new();
-    let mut builder = LabelsBuilder::new();
-    let mut read = || -> Result<(usize, usize), WireError> {
-        let (mut series, mut entries) = (0, 0);
-        for one in wire::series(request) {
-            let one = one?;
-            one.labels(&mut labels)?;
-            let _ = valid_labels(&labels, &mut builder); // an answer either way
-            for sample in one.samples() {
-                sample?;
-            }
-            for exemplar in one.exemplars() {
-                exemplar?;
-            }
-            for histogram in one.histograms() {
-                drop(native(histogram?));
-            }
-            series += 1;
-            entries += one.entries().count();
-        }
-        Ok((series, entries))
-    };
-    let theirs = <remote::WriteRequest as ferula_proto::Message>::decode(request);
-    if let (Ok((series, entries)), Ok(theirs)) = (read(), theirs) {
-        let of = |s: &remote::TimeSeries| s.samples.len() + s.exemplars.len() + s.histograms.len();
-        assert_eq!((series, entries), (theirs.timeseries.len(), theirs.timeseries.iter().map(of).sum()));
-    }
 }
 
 #[cfg(test)]
 #[path = "remote_write_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "remote_write_v2_tests.rs"]
+mod v2_tests;

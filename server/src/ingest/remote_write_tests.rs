@@ -2,7 +2,7 @@
 use std::sync::Mutex;
 
 use ferula_model::ManualClock;
-use ferula_proto::Message as _;
+use ferula_proto::{Message as _, remote};
 use ferula_storage::CommitStats;
 use http_body_util::BodyExt;
 use remote::{Label, TimeSeries, WriteRequest};
@@ -29,20 +29,30 @@ impl Appender for Batch<'_> {
         &mut self,
         _: SeriesRef,
         labels: Option<&Labels>,
-        _: i64,
+        start_ms: i64,
         t_ms: i64,
-        value: Value<'_>,
+        value_in: Value<'_>,
         options: &AppendOptions<'_>,
     ) -> Result<SeriesRef, AppendError> {
         if t_ms < 100 {
             return Err(AppendError::OutOfOrder);
         }
-        let value = match value {
+        let value = match value_in {
             Value::Float(v) => v.to_string(),
             Value::Histogram(h) => format!("histogram {}", h.count),
             Value::FloatHistogram(h) => format!("float histogram {}", h.count),
         };
-        self.lines.push(format!("{} {value}@{t_ms} {}", labels.unwrap(), options.exemplars.len()));
+        if let Value::Histogram(h) = value_in {
+            h.validate().map_err(|_| AppendError::InvalidHistogram)?;
+        }
+        let mut line = format!("{} {value}@{t_ms} {}", labels.unwrap(), options.exemplars.len());
+        if start_ms != 0 {
+            line += &format!(" since {start_ms}");
+        }
+        if let Some(m) = options.metadata {
+            line += &format!(" {} {:?} {:?}", m.metric_type.as_str(), m.help, m.unit);
+        }
+        self.lines.push(line);
         Ok(SeriesRef(1))
     }
     fn commit(self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError> {
@@ -61,33 +71,36 @@ fn series(labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
     }
 }
 
-fn snappy(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn snappy(bytes: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(bytes).unwrap()
 }
 
-struct Receiver {
+pub(super) struct Receiver {
     store: Arc<Store>,
     write: Arc<RemoteWrite>,
 }
 
 impl Receiver {
-    fn new() -> Receiver {
+    pub(super) fn new() -> Receiver {
+        Receiver::with(Limits::default())
+    }
+    pub(super) fn with(limits: Limits) -> Receiver {
         let store = Arc::new(Store::default());
         let clock = Arc::new(ManualClock::at(1_000_000));
-        let write = RemoteWrite::new(Arc::clone(&store) as _, clock, Limits::default(), &Registry::new());
+        let write = RemoteWrite::new(Arc::clone(&store) as _, clock, limits, &Registry::new());
         Receiver { store, write: Arc::new(write) }
     }
-    async fn send(&self, headers: &[(&'static str, &'static str)], body: Vec<u8>) -> (u16, String, String) {
+    pub(super) async fn send(&self, headers: &[(&'static str, &'static str)], body: Vec<u8>) -> (u16, String, String) {
         let mut map = HeaderMap::new();
         for (n, v) in headers {
             map.insert(*n, HeaderValue::from_static(v));
         }
         let response = Arc::clone(&self.write).handle(&map, Body::from(body)).await;
-        let written = response
-            .headers()
-            .get("x-prometheus-remote-write-samples-written")
-            .map_or("", |v| v.to_str().unwrap())
-            .to_owned();
+        let written = |of: &str| {
+            let value = response.headers().get(format!("x-prometheus-remote-write-{of}-written"));
+            value.map_or("", |v| v.to_str().unwrap()).to_owned()
+        };
+        let written = ["samples", "histograms", "exemplars"].map(written).join(" ");
         let status = response.status().as_u16();
         let text = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8_lossy(&text).trim_end().to_owned(), written)
@@ -95,7 +108,7 @@ impl Receiver {
     async fn write(&self, timeseries: Vec<TimeSeries>) -> (u16, String, String) {
         self.send(PROTOBUF, snappy(&WriteRequest { timeseries, metadata: vec![] }.encode_to_vec())).await
     }
-    fn stored(&self) -> Vec<String> {
+    pub(super) fn stored(&self) -> Vec<String> {
         self.store.0.lock().unwrap().clone()
     }
 }
@@ -108,14 +121,19 @@ async fn stores_samples_histograms_and_exemplars() {
     let mut full = series(&[("b", "2"), ("__name__", "m")], &[(100, 1.0), (200, 2.0)]);
     full.exemplars = vec![remote::Exemplar { labels: vec![], value: 1.0, timestamp: 150 }];
     full.histograms = vec![
-        remote::Histogram { count: Some(remote::histogram::Count::CountInt(3)), timestamp: 300, ..Default::default() },
+        remote::Histogram {
+            zero_count: Some(remote::histogram::ZeroCount::ZeroCountInt(3)),
+            count: Some(remote::histogram::Count::CountInt(3)),
+            timestamp: 300,
+            ..Default::default()
+        },
         remote::Histogram {
             count: Some(remote::histogram::Count::CountFloat(3.5)),
             timestamp: 400,
             ..Default::default()
         },
     ];
-    assert_eq!(r.write(vec![full]).await, (204, String::new(), "2".into()));
+    assert_eq!(r.write(vec![full]).await, (204, String::new(), "2 2 1".into()));
     assert_eq!(
         r.stored(),
         [
@@ -147,14 +165,14 @@ async fn what_is_not_stored_is_never_acknowledged() {
             series(&[("__name__", "future")], &[(1_000_000 + 601_000, 1.0)]),
         ])
         .await;
-    assert_eq!((status, written.as_str()), (400, "2"));
+    assert_eq!((status, written.as_str()), (400, "2 0 0"));
     assert_eq!(
         text.lines().collect::<Vec<_>>(),
         [
-            r#"out of order sample: {__name__="old"} at 1"#,
-            r#"missing metric name: {no="name"}"#,
-            r#"duplicate label name "a": {__name__="twice", a="2"}"#,
-            r#"out of bounds: {__name__="future"} at 1601000"#,
+            r#"out of order sample for series {__name__="old"} at 1"#,
+            r#"invalid metric name or labels, got {no="name"}"#,
+            r#"invalid labels for series, labels {__name__="twice", a="2"}, duplicated label a"#,
+            r#"out of bounds: timestamp is too far in the future for series {__name__="future"} at 1601000"#,
             "and 1 more",
         ]
     );
@@ -164,7 +182,6 @@ async fn what_is_not_stored_is_never_acknowledged() {
 #[tokio::test]
 async fn refuses_what_it_cannot_read() {
     let r = Receiver::new();
-    let ours = "prometheus.WriteRequest";
     for (headers, body, status, text) in [
         (
             &[("content-type", "text/plain")][..],
@@ -179,12 +196,20 @@ async fn refuses_what_it_cannot_read() {
             "gzip encoding (compression) is not accepted by this server; only snappy is acceptable".to_owned(),
         ),
         (
-            &[("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")],
+            &[("content-type", "application/x-protobuf;proto=yolo")],
             vec![],
             415,
-            format!(
-                "io.prometheus.write.v2.Request protobuf message is not accepted by this server; only accepts {ours}"
-            ),
+            "got application/x-protobuf;proto=yolo content type; unknown type for remote write protobuf message yolo, \
+             supported: prometheus.WriteRequest, io.prometheus.write.v2.Request"
+                .to_owned(),
+        ),
+        (
+            &[("content-type", "application/x-protobuf; charset")],
+            vec![],
+            415,
+            "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters to be key-values, got charset \
+             in application/x-protobuf; charset content-type"
+                .to_owned(),
         ),
         (PROTOBUF, b"x".to_vec(), 400, "snappy: corrupt input".to_owned()),
         (PROTOBUF, snappy(b"x"), 400, "proto: unexpected EOF".to_owned()),

@@ -2,11 +2,15 @@
 //!
 //! prost would turn 31 MB of empty series into gigabytes of structs. Here a series is its labels in a reused list
 //! (bounded by [`LABELS_MAX`]) and an iterator over the bytes of its samples. Field numbers: `lib/proto/proto/remote.proto`.
+use ferula_model::MetricType;
 use ferula_proto::Message as _;
-use ferula_proto::remote;
+use ferula_proto::remote_v2;
 
 /// Labels of one series; more is nobody's monitoring.
-const LABELS_MAX: usize = 4096;
+pub(super) const LABELS_MAX: usize = 4096;
+/// Bytes of the labels of one series or exemplar that version 2 may put together from its symbols: a symbol of
+/// megabytes is one byte to repeat.
+pub(super) const LABEL_BYTES_MAX: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WireError {
@@ -22,10 +26,20 @@ pub(super) enum WireError {
     Labels,
     #[error("proto: malformed histogram")]
     Histogram,
+    #[error("more than {0} symbols in one request")]
+    Symbols(usize),
+    #[error("a series has more than {LABEL_BYTES_MAX} bytes of labels")]
+    LabelBytes,
+    #[error("invalid labelRefs length {0}")]
+    OddRefs(usize),
+    #[error("labelRefs {name} (name) = {value} (value) outside of symbols table (size {size})")]
+    LabelRef { name: u64, value: u64, size: usize },
+    #[error("metadata {field} {at} outside of symbols table (size {size})")]
+    MetadataRef { field: &'static str, at: u64, size: usize },
 }
 
 /// One field of a message.
-enum Field<'a> {
+pub(super) enum Field<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -34,12 +48,12 @@ enum Field<'a> {
 
 /// Walks the fields of one message.
 #[derive(Clone)]
-struct Fields<'a> {
-    rest: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Result<u64, WireError> {
+    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
             let (byte, rest) = self.rest.split_first().ok_or(WireError::Truncated)?;
@@ -60,7 +74,7 @@ impl<'a> Fields<'a> {
         self.rest = rest;
         Ok(taken)
     }
-    fn next(&mut self) -> Result<Option<(u64, Field<'a>)>, WireError> {
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Field<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -89,7 +103,10 @@ impl<'a> Fields<'a> {
 }
 
 /// The messages in field `number` of `message`, in order.
-fn submessages<'a>(message: &'a [u8], number: u64) -> impl Iterator<Item = Result<&'a [u8], WireError>> + use<'a> {
+pub(super) fn submessages<'a>(
+    message: &'a [u8],
+    number: u64,
+) -> impl Iterator<Item = Result<&'a [u8], WireError>> + use<'a> {
     let mut fields = Fields { rest: message };
     std::iter::from_fn(move || {
         loop {
@@ -112,23 +129,50 @@ pub(super) fn series(request: &[u8]) -> impl Iterator<Item = Result<Series<'_>, 
 }
 
 /// Labels as sent.
-type Pairs<'a> = Vec<(&'a str, &'a str)>;
+pub(super) type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
-/// One `TimeSeries`, unread.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Sample {
+    /// 0 where the sender knows none.
+    pub start_ms: i64,
+    pub t_ms: i64,
+    pub value: f64,
+}
+
+/// Metadata as sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Described<'a> {
+    pub metric_type: MetricType,
+    pub help: &'a str,
+    pub unit: &'a str,
+}
+
+/// One series of a request of either version, unread. Everything it gives is read from the request's bytes again
+/// each time.
+pub(super) trait Incoming<'a> {
+    /// Fills `out` with the labels as sent: any order, perhaps repeated.
+    fn labels(&self, out: &mut Pairs<'a>) -> Result<(), WireError>;
+    /// How many samples and histograms there are.
+    fn points(&self) -> usize;
+    /// One item per sample, exemplar and histogram, unread: for counting.
+    fn entries(&self) -> impl Iterator<Item = Result<(), WireError>> + use<'a, Self>;
+    fn samples(&self) -> impl Iterator<Item = Result<Sample, WireError>> + use<'a, Self>;
+    /// Native histograms. These are built by prost, one at a time: eight bytes in memory for a byte on the wire at most.
+    fn histograms(&self) -> impl Iterator<Item = Result<remote_v2::Histogram, WireError>> + use<'a, Self>;
+    /// Exemplars with their labels in the order of the wire.
+    fn exemplars(&self) -> impl Iterator<Item = Result<(Pairs<'a>, Sample), WireError>> + use<'a, Self>;
+    /// `None` where the sender said nothing.
+    fn metadata(&self) -> Result<Option<Described<'a>>, WireError>;
+}
+
+/// One `TimeSeries` of version 1, unread.
 #[derive(Clone, Copy)]
 pub(super) struct Series<'a> {
     message: &'a [u8],
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sample {
-    pub value: f64,
-    pub t_ms: i64,
-}
-
-impl<'a> Series<'a> {
-    /// Fills `out` with the labels as sent: any order, perhaps repeated.
-    pub(super) fn labels(&self, out: &mut Pairs<'a>) -> Result<(), WireError> {
+impl<'a> Incoming<'a> for Series<'a> {
+    fn labels(&self, out: &mut Pairs<'a>) -> Result<(), WireError> {
         out.clear();
         for label in submessages(self.message, 1) {
             let pair = pair(label?)?;
@@ -139,16 +183,18 @@ impl<'a> Series<'a> {
         }
         Ok(())
     }
-    /// One item per sample, exemplar and histogram, unread: for counting.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Result<(), WireError>> + use<'a> {
+    fn points(&self) -> usize {
+        submessages(self.message, 2).count() + submessages(self.message, 4).count()
+    }
+    fn entries(&self) -> impl Iterator<Item = Result<(), WireError>> + use<'a> {
         let message = self.message;
         (2..=4).flat_map(move |number| submessages(message, number).map(|m| m.map(drop)))
     }
-    pub(super) fn samples(&self) -> impl Iterator<Item = Result<Sample, WireError>> + use<'a> {
-        submessages(self.message, 2).map(|m| value_and_time(m?))
+    fn samples(&self) -> impl Iterator<Item = Result<Sample, WireError>> + use<'a> {
+        // Field 3 is version 2's start time; version 1 has none.
+        submessages(self.message, 2).map(|m| Ok(Sample { start_ms: 0, ..sample(m?)? }))
     }
-    /// Exemplars with their labels in the order of the wire.
-    pub(super) fn exemplars(&self) -> impl Iterator<Item = Result<(Pairs<'a>, Sample), WireError>> + use<'a> {
+    fn exemplars(&self) -> impl Iterator<Item = Result<(Pairs<'a>, Sample), WireError>> + use<'a> {
         submessages(self.message, 3).map(|m| {
             let message = m?;
             let mut labels = Vec::new();
@@ -156,22 +202,19 @@ impl<'a> Series<'a> {
             for label in submessages(message, 1).take(64) {
                 labels.push(pair(label?)?);
             }
-            let mut sample = Sample { value: 0.0, t_ms: 0 };
-            let mut fields = Fields { rest: message };
-            while let Some(field) = fields.next()? {
-                match field {
-                    (2, Field::Fixed64(bits)) => sample.value = f64::from_bits(bits),
-                    (3, Field::Varint(t)) => sample.t_ms = t.cast_signed(),
-                    _ => {}
-                }
-            }
-            Ok((labels, sample))
+            Ok((labels, exemplar_value(message)?))
         })
     }
-    /// Native histograms. These are built by prost, one at a time: eight bytes in memory for a byte on the wire at most.
-    pub(super) fn histograms(&self) -> impl Iterator<Item = Result<remote::Histogram, WireError>> + use<'a> {
-        submessages(self.message, 4).map(|m| remote::Histogram::decode(m?).map_err(|_| WireError::Histogram))
+    fn histograms(&self) -> impl Iterator<Item = Result<remote_v2::Histogram, WireError>> + use<'a> {
+        submessages(self.message, 4).map(|m| Ok(remote_v2::Histogram { start_timestamp: 0, ..histogram(m?)? }))
     }
+    fn metadata(&self) -> Result<Option<Described<'a>>, WireError> {
+        Ok(None) // by family, apart from the series: not kept
+    }
+}
+
+pub(super) fn histogram(message: &[u8]) -> Result<remote_v2::Histogram, WireError> {
+    remote_v2::Histogram::decode(message).map_err(|_| WireError::Histogram)
 }
 
 fn pair(message: &[u8]) -> Result<(&str, &str), WireError> {
@@ -187,13 +230,29 @@ fn pair(message: &[u8]) -> Result<(&str, &str), WireError> {
     Ok((name, value))
 }
 
-fn value_and_time(message: &[u8]) -> Result<Sample, WireError> {
-    let mut sample = Sample { value: 0.0, t_ms: 0 };
+/// A `Sample`.
+pub(super) fn sample(message: &[u8]) -> Result<Sample, WireError> {
+    let mut sample = Sample::default();
     let mut fields = Fields { rest: message };
     while let Some(field) = fields.next()? {
         match field {
             (1, Field::Fixed64(bits)) => sample.value = f64::from_bits(bits),
             (2, Field::Varint(t)) => sample.t_ms = t.cast_signed(),
+            (3, Field::Varint(t)) => sample.start_ms = t.cast_signed(),
+            _ => {}
+        }
+    }
+    Ok(sample)
+}
+
+/// Value and time of an `Exemplar`.
+pub(super) fn exemplar_value(message: &[u8]) -> Result<Sample, WireError> {
+    let mut sample = Sample::default();
+    let mut fields = Fields { rest: message };
+    while let Some(field) = fields.next()? {
+        match field {
+            (2, Field::Fixed64(bits)) => sample.value = f64::from_bits(bits),
+            (3, Field::Varint(t)) => sample.t_ms = t.cast_signed(),
             _ => {}
         }
     }
@@ -203,6 +262,7 @@ fn value_and_time(message: &[u8]) -> Result<Sample, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ferula_proto::remote;
     use proptest::prelude::*;
     use remote::{Label, TimeSeries, WriteRequest};
 
@@ -224,7 +284,10 @@ mod tests {
                 let (labels, x) = e?;
                 ts.exemplars.push(remote::Exemplar { labels: own(labels), value: x.value, timestamp: x.t_ms });
             }
-            ts.histograms = s.histograms().collect::<Result<_, _>>()?;
+            for h in s.histograms() {
+                // Version 2's message without a start time is version 1's.
+                ts.histograms.push(remote::Histogram::decode(h?.encode_to_vec().as_slice()).unwrap());
+            }
             out.timeseries.push(ts);
         }
         Ok(out)
