@@ -130,7 +130,8 @@ pub type LogChange = (LogKey, LogEntry);
 
 struct Known {
     alert: Arc<Alert>,
-    routes: Arc<[RouteIndex]>,
+    /// Where it is told: a group per route that takes it. Labels decide it, so it holds as long as the configuration.
+    places: Arc<[GroupId]>,
 }
 
 struct InFlight {
@@ -240,13 +241,13 @@ impl Core {
         self.flushes.clear();
         let alerts: Vec<Arc<Alert>> = self.alerts.values().map(|k| k.alert.clone()).collect();
         for alert in alerts {
-            let routes: Arc<[RouteIndex]> = self.tree.matches(&alert.labels).into();
+            let places = self.places(&alert.labels);
             if let Some(known) = self.alerts.get_mut(&alert.fingerprint) {
-                known.routes = routes.clone();
+                known.places = places.clone();
             }
             self.inhibitor.insert(&alert);
-            for route in routes.iter() {
-                self.insert_into_group(*route, alert.clone(), now);
+            for id in places.iter() {
+                self.insert_into_group(*id, alert.clone(), now);
             }
         }
         self.take_over(&old);
@@ -287,8 +288,10 @@ impl Core {
                     out.invalid.push(e);
                 }
                 Ok(alert) => {
-                    let status = if alert.is_resolved_at(now.wall_ms) { "resolved" } else { "firing" };
-                    self.metrics.received.with(&[status, "v2"]).inc();
+                    let is_resolved = alert.is_resolved_at(now.wall_ms);
+                    let received =
+                        if is_resolved { &self.metrics.received_resolved } else { &self.metrics.received_firing };
+                    received.inc();
                     out.changed.extend(self.insert_alert(alert, now));
                 }
             }
@@ -300,7 +303,7 @@ impl Core {
     fn insert_alert(&mut self, mut alert: Alert, now: Now) -> Option<Arc<Alert>> {
         let fingerprint = alert.fingerprint;
         let mut is_change = true;
-        let routes = match self.alerts.get(&fingerprint) {
+        let places = match self.alerts.get(&fingerprint) {
             Some(known) => {
                 if alert.overlaps(&known.alert) {
                     alert = Alert::merge(&known.alert, &alert, now.wall_ms);
@@ -315,7 +318,7 @@ impl Core {
                 if alert.generator_url == known.alert.generator_url {
                     alert.generator_url = known.alert.generator_url.clone();
                 }
-                known.routes.clone()
+                known.places.clone()
             }
             None => {
                 let limit = self.options.per_alertname_limit;
@@ -326,14 +329,14 @@ impl Core {
                     return None;
                 }
                 *self.per_alertname.entry(alert.name().to_owned()).or_default() += 1;
-                self.tree.matches(&alert.labels).into()
+                self.places(&alert.labels)
             }
         };
         let alert = Arc::new(alert);
         self.inhibitor.insert(&alert);
-        self.alerts.insert(fingerprint, Known { alert: alert.clone(), routes: routes.clone() });
-        for route in routes.iter() {
-            self.insert_into_group(*route, alert.clone(), now);
+        self.alerts.insert(fingerprint, Known { alert: alert.clone(), places: places.clone() });
+        for id in places.iter() {
+            self.insert_into_group(*id, alert.clone(), now);
         }
         is_change.then_some(alert)
     }
@@ -469,18 +472,25 @@ impl Core {
         self.alerts.values().map(|k| &k.alert)
     }
     /// Every alert that is not resolved, by fingerprint.
-    pub fn firing_alerts(&self, now_ms: i64) -> impl Iterator<Item = (&Arc<Alert>, &[RouteIndex])> {
-        self.alerts.values().filter(move |k| !k.alert.is_resolved_at(now_ms)).map(|k| (&k.alert, &*k.routes))
+    pub fn firing_alerts(&self, now_ms: i64) -> impl Iterator<Item = (&Arc<Alert>, &[GroupId])> {
+        self.alerts.values().filter(move |k| !k.alert.is_resolved_at(now_ms)).map(|k| (&k.alert, &*k.places))
     }
     pub fn receiver_of(&self, route: RouteIndex) -> Option<&Arc<str>> {
         self.tree.node(route).map(|n| &n.options.receiver)
     }
-    /// The routes that take an alert.
-    pub fn routes_of(&self, alert: &Alert) -> Arc<[RouteIndex]> {
+    /// The groups an alert belongs to, one per route that takes it.
+    pub fn places_of(&self, alert: &Alert) -> Arc<[GroupId]> {
         match self.alerts.get(&alert.fingerprint) {
-            Some(known) => known.routes.clone(),
-            None => self.tree.matches(&alert.labels).into(),
+            Some(known) => known.places.clone(),
+            None => self.places(&alert.labels),
         }
+    }
+    fn places(&self, labels: &Labels) -> Arc<[GroupId]> {
+        let place = |route: &RouteIndex| {
+            let group_by = &self.tree.node(*route)?.options.group_by;
+            Some(GroupId::new(*route, &group_by.group_labels(labels)))
+        };
+        self.tree.matches(labels).iter().filter_map(place).collect()
     }
     /// The templates of a route's labels.
     pub fn route_labels(&self, route: RouteIndex) -> BTreeMap<String, String> {

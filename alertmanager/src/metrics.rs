@@ -3,7 +3,8 @@ use ferula_instrument::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Reg
 
 #[derive(Clone)]
 pub struct Metrics {
-    pub received: CounterVec,
+    pub received_firing: Counter,
+    pub received_resolved: Counter,
     pub invalid: Counter,
     pub limited: Counter,
     pub notifications: CounterVec,
@@ -54,8 +55,14 @@ pub const INTEGRATIONS: [&str; 11] = [
 impl Metrics {
     pub fn new(r: &Registry) -> Metrics {
         let seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let received = r.counter_vec(
+            "alertmanager_alerts_received_total",
+            "The total number of received alerts.",
+            &["status", "version"],
+        );
         let m = Metrics {
-            received: r.counter_vec("alertmanager_alerts_received_total", "The total number of received alerts.", &["status", "version"]),
+            received_firing: received.with(&["firing", "v2"]),
+            received_resolved: received.with(&["resolved", "v2"]),
             invalid: r
                 .counter_vec("alertmanager_alerts_invalid_total", "The total number of received alerts that were invalid.", &["version"])
                 .with(&["v2"]),
@@ -144,9 +151,6 @@ impl Metrics {
             for reason in REASONS {
                 m.notifications_failed.with(&[integration, reason]);
             }
-        }
-        for status in ["firing", "resolved"] {
-            m.received.with(&[status, "v2"]);
         }
         m
     }

@@ -176,6 +176,7 @@ async fn errors_have_upstreams_status_type_and_text() {
             "bad_data",
             "invalid parameter \"start\": invalid time value for 'start': cannot parse \"foo\" to a valid timestamp",
         ),
+        ("labels?match[]=%zz", 400, "bad_data", "error parsing form values: invalid URL escape \"%zz\""),
         ("labels?match[]=%7B", 400, "bad_data", "1:2: parse error: unexpected end of input inside braces"),
         ("labels?match[]=%7B%7D", 400, "bad_data", "match[] must contain at least one non-empty matcher"),
         ("label/%FFa/values", 400, "bad_data", "invalid label name: \"\\xffa\""),

@@ -311,7 +311,7 @@ impl Db {
             }
             let mut record = Vec::new();
             encode(stones.iter().copied(), &mut record);
-            let position = self.wal.write(&[(record, 0)])?;
+            let position = self.wal.write(vec![(record, 0)])?;
             self.wal.sync_to(position)?;
             stones.iter().for_each(|t| self.head.add_tombstone(t.series, t.mint_ms, t.maxt_ms));
         }

@@ -174,3 +174,38 @@ fn a_snapshot() {
 fn samples_out_of_order() {
     check("ooo");
 }
+
+/// Copies a block folder under its own name into an empty data directory.
+fn block_into(from: &Path, dir: &Path) {
+    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(from.join("meta.json")).unwrap()).unwrap();
+    let to = dir.join(meta["ulid"].as_str().unwrap());
+    std::fs::create_dir_all(to.join("chunks")).unwrap();
+    for file in ["meta.json", "index", "tombstones", "chunks/000001"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+}
+
+#[test]
+fn blocks_of_other_writers() {
+    let Some(corpus) = corpus("blocks of other writers") else { return };
+    let snapshots = corpus.join("tsdb/vm-prometheus-snapshot/snapshots");
+    let snapshot = std::fs::read_dir(snapshots).unwrap().next().unwrap().unwrap().path();
+    let other = std::fs::read_dir(snapshot).unwrap().next().unwrap().unwrap().path();
+    for (from, version) in [(corpus.join("tsdb/index_format_v1"), 1), (other, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        block_into(&from, dir.path());
+        assert_eq!(std::fs::read(from.join("index")).unwrap()[4], version);
+        let db = open_disk(dir.path());
+        assert!(db.bad_blocks().is_empty(), "{:?}", db.bad_blocks());
+        let content = read_all(&*db);
+        let stats = db.blocks()[0].meta.stats;
+        let samples: usize = content.values().map(Vec::len).sum();
+        assert_eq!((content.len() as u64, samples as u64), (stats.num_series, stats.num_samples), "{}", from.display());
+        // Every series is found by each of its labels.
+        for l in content.keys().step_by(7) {
+            let matchers: Vec<_> = l.iter().map(|(n, v)| ferula_model::Matcher::equal(n, v)).collect();
+            assert!(support::read(&*db, i64::MIN, i64::MAX, &matchers).contains_key(l), "{l:?}");
+        }
+        println!("index version {version}: {} series, {samples} samples", content.len());
+    }
+}

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{App, Refusal, body, failure, filters, flag, json, passes, refused, unprocessable};
 use crate::alert::{self, Alert, PostableAlert};
-use crate::core::Core;
+use crate::core::{Core, GroupId};
 use crate::matcher::Matcher;
 use crate::notify::data::Kv;
 use crate::time;
@@ -60,7 +60,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
 
 impl Pairs<'_> {
     fn labels(&self) -> Labels {
-        Labels::from_pairs(self.0.iter().map(|(n, v)| (n.as_ref(), v.as_ref())))
+        // As `Labels::from_pairs`, without a copy of every string: this runs for each alert of each report.
+        let mut pairs: Vec<(&str, &str)> = self.0.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
+        pairs.sort_by_key(|(n, _)| *n);
+        // Of a repeated name the last value counts.
+        pairs.dedup_by(|later, first| {
+            later.0 == first.0 && {
+                first.1 = later.1;
+                true
+            }
+        });
+        Labels::from_sorted(pairs.into_iter().filter(|(_, v)| !v.is_empty()))
     }
 }
 
@@ -238,8 +248,8 @@ impl Query {
     }
 }
 
-fn names(core: &Core, routes: &[u32]) -> Vec<Name> {
-    routes.iter().filter_map(|r| core.receiver_of(*r)).map(|name| Name { name: name.clone() }).collect()
+fn names(core: &Core, places: &[GroupId]) -> Vec<Name> {
+    places.iter().filter_map(|id| core.receiver_of(id.route)).map(|name| Name { name: name.clone() }).collect()
 }
 
 pub async fn list(State(am): State<App>, RawQuery(query): RawQuery) -> Response {
@@ -251,8 +261,8 @@ pub async fn list(State(am): State<App>, RawQuery(query): RawQuery) -> Response 
     let shown: Vec<Gettable> = {
         let core = am.core();
         core.firing_alerts(now_ms)
-            .filter_map(|(alert, routes)| {
-                let receivers = names(&core, routes);
+            .filter_map(|(alert, places)| {
+                let receivers = names(&core, places);
                 if !receivers.iter().any(|r| query.takes_receiver(&core, &r.name)) {
                     return None;
                 }
@@ -291,7 +301,7 @@ pub async fn groups(State(am): State<App>, RawQuery(query): RawQuery) -> Respons
                     .values()
                     .filter(|a| !a.is_resolved_at(now_ms))
                     .filter_map(|a| {
-                        let mut receivers = names(&core, &core.routes_of(a));
+                        let mut receivers = names(&core, &core.places_of(a));
                         receivers.retain(|r| query.takes_receiver(&core, &r.name));
                         query.show(&core, a, receivers, &group.muted_by, now_ms)
                     })
@@ -339,6 +349,9 @@ mod tests {
         );
         let alerts = alerts.unwrap_or_else(|_| panic!("parses"));
         assert_eq!(alerts[0].labels, Labels::from_pairs([("a", "x<y")]));
+        let twice =
+            parse(br#"[{"labels":{"b":"1","a":"2","b":"","c":"3","c":"4"}}]"#).unwrap_or_else(|_| panic!("parses"));
+        assert_eq!(twice[0].labels, Labels::from_pairs([("a", "2"), ("c", "4")]));
         assert!(alerts[0].starts_at_ms.is_some() && alerts[0].ends_at_ms.is_none());
     }
 }

@@ -3,8 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Core, GroupId, Now, group};
-use crate::alert;
+use super::{Core, Now, group};
 use crate::nflog::LogKey;
 use crate::silence::SilenceId;
 use crate::time;
@@ -52,12 +51,11 @@ impl Core {
         let known = self.alerts.get(&fingerprint)?;
         let labels = &known.alert.labels;
         let (silenced_by, inhibited) = self.muted_by(labels, now.wall_ms);
-        let routes = known.routes.iter().filter_map(|r| {
-            let node = self.tree.node(*r)?;
+        let routes = known.places.iter().filter_map(|id| {
+            let node = self.tree.node(id.route)?;
             let group_labels = node.options.group_by.group_labels(labels);
             let group_key = group::key(node, &group_labels);
-            let id = GroupId { route: *r, labels_hash: alert::fingerprint(&group_labels) };
-            let held = self.groups.get(&id);
+            let held = self.groups.get(id);
             let plan = self.receivers.get(&node.options.receiver)?;
             let integrations = plan.integrations.iter().enumerate().map(|(slot, i)| {
                 let key = LogKey {

@@ -14,7 +14,13 @@ use crate::route::{Node, RouteIndex};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId {
     pub route: RouteIndex,
-    pub(super) labels_hash: u64,
+    labels_hash: u64,
+}
+
+impl GroupId {
+    pub(super) fn new(route: RouteIndex, labels: &Labels) -> GroupId {
+        GroupId { route, labels_hash: alert::fingerprint(labels) }
+    }
 }
 
 #[derive(Debug)]
@@ -57,10 +63,8 @@ fn print_labels(labels: &Labels) -> String {
 }
 
 impl Core {
-    pub(super) fn insert_into_group(&mut self, route: RouteIndex, alert: Arc<Alert>, now: Now) {
-        let Some(node) = self.tree.node(route) else { return };
-        let labels = node.options.group_by.group_labels(&alert.labels);
-        let id = GroupId { route, labels_hash: alert::fingerprint(&labels) };
+    pub(super) fn insert_into_group(&mut self, id: GroupId, alert: Arc<Alert>, now: Now) {
+        let Some(node) = self.tree.node(id.route) else { return };
         let wait_ms = node.options.group_wait_ms;
         // An alert that has been firing for longer than the group waits is told at once.
         let is_overdue = alert.starts_at_ms.saturating_add(wait_ms) < now.wall_ms;
@@ -75,6 +79,7 @@ impl Core {
             }
             return;
         }
+        let labels = node.options.group_by.group_labels(&alert.labels);
         let slots = self.receivers.get(&node.options.receiver).map_or(0, |r| r.integrations.len());
         let next_flush_ms = if is_overdue { at_once } else { (now.mono_ms.saturating_add(wait_ms)).max(earliest) };
         let group = Group {

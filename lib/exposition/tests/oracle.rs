@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::collections::BTreeMap;
 
-use ferula_exposition::parse::{Entry, Limits, Parser, Syntax, check_short_cut};
+use ferula_exposition::parse::{Entry, Limits, Parser, Syntax, check_protobuf, check_short_cut};
 use proptest::prelude::*;
 
 type Found = Vec<(BTreeMap<String, String>, u64, Option<i64>)>;
@@ -91,6 +91,7 @@ proptest! {
     fn any_bytes_end(body in proptest::collection::vec(any::<u8>(), 0..300)) {
         check_short_cut(&body, Syntax::Text);
         check_short_cut(&body, Syntax::OpenMetrics);
+        check_protobuf(&body);
     }
 }
 
@@ -105,6 +106,10 @@ fn fuzz_seeds() {
             seeds += 1;
         }
         assert!(seeds >= 3);
+    }
+    let protobuf = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/protobuf");
+    for entry in std::fs::read_dir(protobuf).unwrap() {
+        check_protobuf(&std::fs::read(entry.unwrap().path()).unwrap());
     }
 }
 

@@ -308,6 +308,33 @@ fn is_name_template(scheme: NameScheme, template: &str) -> bool {
     !template.is_empty()
 }
 
+/// Reads `text` as a rule and labels, by lines: action, regex, target, replacement, then `name=value` each, whose names are
+/// the source labels too. The rule is refused or applied; what comes out must be a label set. Panics if not; for tests and
+/// fuzz targets.
+#[doc(hidden)]
+pub fn check_rule(text: &str) {
+    let mut lines = text.split('\n');
+    let mut line = || lines.next().unwrap_or("").to_owned();
+    let (action, regex, target_label, replacement) = (line(), line(), line(), line());
+    let mut b = LabelsBuilder::new();
+    let mut source_labels = Vec::new();
+    for (name, value) in lines.filter_map(|l| l.split_once('=')).filter(|(name, _)| !name.is_empty()).take(64) {
+        b.set(name, value);
+        source_labels.push(name.to_owned());
+    }
+    let Ok(action) = Action::parse(&action) else { return };
+    if matches!(action, Action::LabelDrop | Action::LabelKeep) {
+        source_labels.clear();
+    }
+    let rule = Rule { source_labels, regex, target_label, replacement, action, modulus: 7, ..Rule::default() };
+    let rule = if action == Action::HashMod { rule } else { Rule { modulus: 0, ..rule } };
+    for scheme in [NameScheme::Utf8, NameScheme::Legacy] {
+        let (Ok(config), mut b) = (rule.clone().build(scheme), b.clone()) else { continue };
+        config.apply(&mut b);
+        assert!(b.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()), "{b:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,5 +433,27 @@ mod tests {
         assert_eq!(legacy(rule(Replace, &["a"], "", "${1}_x$2", "")), Ok(()));
         assert_eq!(Action::parse("Replace"), Ok(Replace));
         assert_eq!(Action::parse("nope").unwrap_err().0, "unknown relabel action \"nope\"");
+    }
+
+    /// The seeds of the fuzz target, and whatever it once found, stay green.
+    #[test]
+    fn fuzz_seeds() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/relabel");
+        let mut seeds = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            check_rule(&std::fs::read_to_string(entry.unwrap().path()).unwrap());
+            seeds += 1;
+        }
+        assert!(seeds >= 4);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_rule_leaves_labels(
+            action in proptest::sample::select(Action::ALL.map(Action::as_str).to_vec()),
+            rest in "[a-z_$(){}.*|0-9\\\\]{0,12}\n[a-c$1{}_]{0,6}\n[a-c$12{}_]{0,6}(\n[a-c_]{0,3}=[a-z;]{0,4}){0,4}",
+        ) {
+            check_rule(&format!("{action}\n{rest}"));
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_instrument::Registry;
-use ferula_model::{Budget, Labels, ManualClock, SeriesRef, Value};
+use ferula_model::{Budget, Labels, SeriesRef, SystemClock, Value};
 use ferula_promql_engine::{Engine, EngineOptions};
 use ferula_promql_rules::{EngineQuery, Environment, Group, NoNotify, Settings, file};
 use ferula_storage::{AppendOptions, Appendable, CancelFlag, Durability};
@@ -156,7 +156,7 @@ fn cpu() -> f64 {
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::at(0));
+    let clock = Arc::new(SystemClock);
     let registry = Registry::new();
     let options = Options { background: false, ..Options::default() };
     let db = Db::open(dir.path(), options, Arc::new(ferula_fs::Disk), clock.clone(), &registry).unwrap();
@@ -221,6 +221,16 @@ fn main() {
     }
     let evaluations: usize = groups.iter().map(|g| g.snapshot().rules.len()).sum::<usize>() * ticks as usize;
     let failed = groups.iter().flat_map(|g| g.snapshot().rules).filter(|r| r.last_error.is_some()).count();
+    let mut by_name: std::collections::BTreeMap<String, (f64, u32, Option<String>)> = Default::default();
+    for r in groups.iter().flat_map(|g| g.snapshot().rules) {
+        let e = by_name.entry(r.name).or_default();
+        e.0 += r.evaluation_seconds;
+        e.1 += 1;
+        e.2 = e.2.take().or(r.last_error);
+    }
+    for (name, (seconds, n, error)) in by_name {
+        println!("{:8.1} us  {name}  {}", seconds / f64::from(n) * 1e6, error.unwrap_or_default());
+    }
     println!(
         "{} series, {evaluations} evaluations ({failed} rules failing): {:.1} us CPU each",
         all.len(),

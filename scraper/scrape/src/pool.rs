@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ferula_model::Labels;
-use ferula_scraper_discovery::JobGroups;
-use hashbrown::HashMap;
+use ferula_scraper_discovery::{JobGroups, TargetGroup};
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -12,7 +12,7 @@ use crate::error::ScrapeError;
 use crate::job::Job;
 use crate::manager::Context;
 use crate::scrape_loop::{Loop, Order, Shared};
-use crate::target::{Target, build_all};
+use crate::target::{GroupTargets, Target, build_group};
 
 /// What the loops of a pool share.
 pub(crate) struct PoolShared {
@@ -42,6 +42,37 @@ struct Members {
     dropped_count: usize,
     /// No loop may start any more.
     ended: bool,
+    built: Built,
+}
+
+/// What the groups came to last time: discovery shares groups that did not change, and those need no relabelling again.
+#[derive(Default)]
+struct Built {
+    job: Option<Arc<Job>>,
+    /// By the group's address, which the group itself, held here, keeps from being anyone else's.
+    groups: HashMap<usize, (Arc<TargetGroup>, Arc<GroupTargets>)>,
+}
+
+impl Built {
+    /// The targets of all groups, in order; only what is new is built.
+    fn update(&mut self, job: &Arc<Job>, groups: &JobGroups) -> Vec<Arc<GroupTargets>> {
+        let same_job = self.job.as_ref().is_some_and(|j| Arc::ptr_eq(j, job));
+        let mut before = std::mem::take(&mut self.groups);
+        if !same_job {
+            before.clear();
+        }
+        self.job = Some(Arc::clone(job));
+        let mut out = Vec::new();
+        for group in groups.iter().flat_map(|g| g.iter()) {
+            let key = Arc::as_ptr(group).addr();
+            let entry = before
+                .remove(&key)
+                .unwrap_or_else(|| (Arc::clone(group), Arc::new(build_group(&job.config, &job.rules, group))));
+            out.push(Arc::clone(&entry.1));
+            self.groups.insert(key, entry);
+        }
+        out
+    }
 }
 
 pub(crate) struct Pool {
@@ -123,38 +154,42 @@ impl Pool {
         let started = self.context.clock.monotonic();
         let job = self.job();
         let (name, metrics) = (job.config.job_name.as_str(), &self.context.metrics);
-        let groups = groups.iter().flat_map(|g| g.iter()).map(|g| &**g);
-        let targets = build_all(&job.config, &job.rules, groups);
-        for failure in &targets.failures {
+        // Taken out, for building may take long and readers of the members must not wait for it.
+        let mut built = std::mem::take(&mut self.members().built);
+        let groups = built.update(&job, groups);
+        let mut seen = HashSet::new();
+        let active: Vec<Arc<Target>> =
+            groups.iter().flat_map(|g| &g.active).filter(|t| seen.insert(t.hash)).cloned().collect();
+        for failure in groups.iter().flat_map(|g| &g.failures) {
             metrics.sync_failed.with(&[name]).inc();
             tracing::error!(scrape_pool = name, err = %failure, "Creating target failed");
         }
         let limit = job.config.target_limit;
-        let over = limit > 0 && targets.active.len() as u64 > limit;
+        let over = limit > 0 && active.len() as u64 > limit;
         if over {
             metrics.exceeded_target_limit.inc();
         }
-        self.shared.over_limit.store(over.then(|| Arc::new((targets.active.len(), limit))));
-        metrics.pool_targets.with(&[name]).set(targets.active.len() as f64);
+        self.shared.over_limit.store(over.then(|| Arc::new((active.len(), limit))));
+        metrics.pool_targets.with(&[name]).set(active.len() as f64);
         metrics.pool_target_limit.with(&[name]).set(limit as f64);
 
         let mut members = self.members();
         if members.ended {
             return;
         }
+        members.built = built;
         let keep = match job.config.keep_dropped_targets {
-            0 => targets.dropped.len(),
+            0 => usize::MAX,
             n => usize::try_from(n).unwrap_or(usize::MAX),
         };
-        members.dropped_count = targets.dropped.len();
-        members.dropped = targets.dropped;
-        members.dropped.truncate(keep);
+        members.dropped_count = groups.iter().map(|g| g.dropped.len()).sum();
+        members.dropped = groups.iter().flat_map(|g| &g.dropped).take(keep).cloned().collect();
         let mut before = std::mem::take(&mut members.loops);
-        for target in targets.active {
+        for target in active {
             let hash = target.hash;
             let handle = match before.remove(&hash) {
                 Some(handle) => {
-                    handle.shared.target.store(Arc::new(target));
+                    handle.shared.target.store(target);
                     handle
                 }
                 None => self.spawn(target),
@@ -172,7 +207,7 @@ impl Pool {
         metrics.sync_length.with(&[name]).observe_duration(took);
     }
 
-    fn spawn(&self, target: Target) -> LoopHandle {
+    fn spawn(&self, target: Arc<Target>) -> LoopHandle {
         let shared = Arc::new(Shared::new(target));
         let (orders, receiver) = watch::channel(Order::Run);
         let one = Loop::new(Arc::clone(&self.context), Arc::clone(&self.shared), Arc::clone(&shared), receiver);

@@ -62,8 +62,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(target: Target) -> Shared {
-        Shared { target: ArcSwap::from_pointee(target), status: Mutex::default(), families: Mutex::default() }
+    pub(crate) fn new(target: Arc<Target>) -> Shared {
+        Shared { target: ArcSwap::new(target), status: Mutex::default(), families: Mutex::default() }
     }
     pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)

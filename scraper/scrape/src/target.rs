@@ -1,4 +1,6 @@
 //! Targets: labels after relabelling, the URL to pull, the place in the interval.
+use std::sync::Arc;
+
 use ferula_model::labels::{INSTANCE, JOB};
 use ferula_model::{LabelView, Labels, LabelsBuilder, duration, relabel};
 use ferula_scraper_discovery::TargetGroup;
@@ -155,34 +157,23 @@ fn escape(text: &str, keep: &[u8]) -> String {
     out
 }
 
-/// All targets of a job's groups; equal ones once.
+/// What one group comes to under one configuration.
 #[derive(Debug, Default)]
-pub struct Targets {
-    pub active: Vec<Target>,
+pub struct GroupTargets {
+    pub active: Vec<Arc<Target>>,
     pub dropped: Vec<Labels>,
     /// Why some could not be built.
     pub failures: Vec<String>,
 }
 
-/// Builds every target of `groups`.
-pub fn build_all<'a>(
-    config: &ScrapeConfig,
-    rules: &[relabel::Config],
-    groups: impl Iterator<Item = &'a TargetGroup>,
-) -> Targets {
-    let mut out = Targets::default();
-    let mut seen = hashbrown::HashSet::new();
-    for group in groups {
-        for (i, labels) in group.targets.iter().enumerate() {
-            match build(config, rules, labels, &group.labels) {
-                Ok(Built::Target(target)) => {
-                    if seen.insert(target.hash) {
-                        out.active.push(*target);
-                    }
-                }
-                Ok(Built::Dropped(labels)) => out.dropped.push(labels),
-                Err(e) => out.failures.push(format!("instance {i} in group {}: {e}", group.source)),
-            }
+/// Builds every target of a group.
+pub fn build_group(config: &ScrapeConfig, rules: &[relabel::Config], group: &TargetGroup) -> GroupTargets {
+    let mut out = GroupTargets::default();
+    for (i, labels) in group.targets.iter().enumerate() {
+        match build(config, rules, labels, &group.labels) {
+            Ok(Built::Target(target)) => out.active.push(Arc::from(target)),
+            Ok(Built::Dropped(labels)) => out.dropped.push(labels),
+            Err(e) => out.failures.push(format!("instance {i} in group {}: {e}", group.source)),
         }
     }
     out

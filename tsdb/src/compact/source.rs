@@ -2,7 +2,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ferula_model::labels::compare;
 use ferula_model::{LabelView, Labels};
 
 use crate::block::Block;
@@ -48,7 +47,7 @@ pub struct HeadSource<'a> {
 impl<'a> HeadSource<'a> {
     pub fn new(head: &'a Head, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
         let mut series = head.series.all();
-        series.sort_by(|a, b| compare(&**a, &**b));
+        series.sort_by(|a, b| a.compare_labels(b));
         HeadSource { head, series: series.into_iter(), mint_ms, end_ms }
     }
 }

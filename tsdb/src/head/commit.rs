@@ -25,7 +25,7 @@ impl Head {
             return Ok(stats);
         }
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(&self.records(&batch))?),
+            Some(wal) => Some(wal.write(self.with_compressor(|c| self.records(&batch, c)))?),
             None => None,
         };
         for series in batch.series() {
@@ -45,8 +45,7 @@ impl Head {
 
     /// Series first, so that a reader of the log knows them when their samples come. Whoever commits a series' first
     /// sample logs it, whoever created it: two appenders may both do so, which does no harm.
-    fn records(&self, batch: &Batch) -> Vec<Packed> {
-        let mut compressor = Compressor::new(self.compression);
+    fn records(&self, batch: &Batch, compressor: &mut Compressor) -> Vec<Packed> {
         let mut records = Vec::new();
         let mut new: Vec<&MemSeries> = batch.series().filter(|s| !s.is_logged()).collect();
         if !new.is_empty() {
@@ -138,23 +137,8 @@ impl Head {
             return Ok(());
         }
         add(&self.counts.out_of_order_appended, (late.floats.len() + late.histograms.len()) as u64);
-        let mut compressor = Compressor::new(self.compression);
-        let mut records = Vec::new();
-        if !late.floats.is_empty() {
-            let mut out = Vec::new();
-            record::samples::encode(late.floats.into_iter(), &mut out);
-            records.push(compressor.compress(out));
-        }
-        for kind in record::histograms::KINDS {
-            let mut of_kind =
-                late.histograms.iter().filter(|(_, _, h)| record::histograms::kind_of(h) == kind).peekable();
-            if of_kind.peek().is_some() {
-                let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind.map(|(s, t, h)| (*s, *t, &**h)), &mut out);
-                records.push(compressor.compress(out));
-            }
-        }
-        let position = wbl.write(&records)?;
+        let records = self.with_compressor(|c| late.records(c));
+        let position = wbl.write(records)?;
         if durability == Durability::Synced { wbl.sync_to(position) } else { Ok(()) }
     }
 
@@ -171,6 +155,27 @@ impl Head {
 struct Late {
     floats: Vec<Sample>,
     histograms: Vec<(u64, i64, Arc<Native>)>,
+}
+
+impl Late {
+    fn records(self, compressor: &mut Compressor) -> Vec<Packed> {
+        let mut records = Vec::new();
+        if !self.floats.is_empty() {
+            let mut out = Vec::new();
+            record::samples::encode(self.floats.into_iter(), &mut out);
+            records.push(compressor.compress(out));
+        }
+        for kind in record::histograms::KINDS {
+            let mut of_kind =
+                self.histograms.iter().filter(|(_, _, h)| record::histograms::kind_of(h) == kind).peekable();
+            if of_kind.peek().is_some() {
+                let mut out = Vec::new();
+                record::histograms::encode(kind, of_kind.map(|(s, t, h)| (*s, *t, &**h)), &mut out);
+                records.push(compressor.compress(out));
+            }
+        }
+        records
+    }
 }
 
 impl Batch {

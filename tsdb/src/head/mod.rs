@@ -5,6 +5,7 @@
 pub mod append;
 pub mod commit;
 pub mod exemplars;
+pub mod gather;
 pub mod gc;
 pub mod head_chunks;
 pub mod index;
@@ -24,6 +25,7 @@ use ferula_storage::AppendError;
 use hashbrown::HashMap;
 
 use crate::options::Options;
+use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
 use exemplars::Exemplars;
 use head_chunks::HeadChunks;
@@ -52,6 +54,8 @@ pub struct Head {
     pub(crate) wbl: Option<Arc<Wal>>,
     out_of_order_window_ms: i64,
     compression: Compression,
+    /// Idle ones: their tables are too large to be made for each commit.
+    compressors: Mutex<Vec<Compressor>>,
     pub(crate) rules: CutRules,
     max_series: u64,
     last_ref: AtomicU64,
@@ -104,6 +108,7 @@ impl Head {
             wbl: None,
             out_of_order_window_ms: options.out_of_order_window_ms.max(0),
             compression: options.wal_compression,
+            compressors: Mutex::default(),
             rules: CutRules {
                 chunk_range_ms: options.block_range_ms.max(1),
                 samples_per_chunk: options.samples_per_chunk.clamp(4, 10_000),
@@ -173,6 +178,14 @@ impl Head {
     }
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+    /// Runs `f` with a compressor of this head's kind.
+    pub(crate) fn with_compressor<T>(&self, f: impl FnOnce(&mut Compressor) -> T) -> T {
+        let idle = self.compressors.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.compression));
+        let result = f(&mut compressor);
+        self.compressors.lock().unwrap_or_else(PoisonError::into_inner).push(compressor);
+        result
     }
     pub(crate) fn exemplars(&self) -> MutexGuard<'_, Exemplars> {
         self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ferula_model::labels::compare;
 use ferula_model::{Charge, Exemplar, LabelView, Matcher};
 use ferula_storage::merge::merge_series;
 use ferula_storage::{
@@ -64,7 +63,7 @@ impl Querier for HeadQuerier {
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         let (mut series, charge) = self.series(ctx, matchers)?;
         if sorted {
-            series.sort_by(|a, b| compare(&**a, &**b));
+            series.sort_by(|a, b| a.compare_labels(b));
         }
         if hints.limit > 0 {
             series.truncate(hints.limit);

@@ -37,6 +37,12 @@ impl Compressor {
     }
 }
 
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Compressor({:?})", self.kind)
+    }
+}
+
 /// Decompresses into `out`, which is replaced. Never makes more than [`RECORD_MAX_BYTES`].
 pub fn decompress(flags: u8, packed: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     out.clear();

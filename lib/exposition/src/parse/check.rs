@@ -1,5 +1,8 @@
 //! What fuzzing and property tests ask of any body.
-use super::{Entry, Limits, Parser, Syntax};
+use ferula_model::{MetricType, Value};
+
+use super::protobuf::{FamilySink, HistogramForms, ProtoSeries, read_families};
+use super::{Entry, Limits, ParseError, Parser, Syntax};
 
 /// Parses `body` in full and, beside it, expecting at every line the series before it: both must agree on everything, and
 /// labels and exemplars must be readable. Panics if not; for tests and fuzz targets.
@@ -23,5 +26,31 @@ pub fn check_short_cut(body: &[u8], syntax: Syntax) {
             (None, None) => return,
             _ => assert_eq!(format!("{a:?}"), format!("{b:?}")),
         }
+    }
+}
+
+/// Reads `body` as protobuf families with everything on: histograms that come out must be valid. Panics if not; for tests
+/// and fuzz targets.
+#[doc(hidden)]
+pub fn check_protobuf(body: &[u8]) {
+    let forms = HistogramForms { native: true, always_classic: true };
+    let _ = read_families(body, Limits::default(), forms, &mut Validating); // malformed bodies may end in an error
+}
+
+struct Validating;
+
+impl FamilySink for Validating {
+    type Error = ParseError;
+    fn family(&mut self, _name: &str, _metric_type: MetricType, _help: &str, _unit: &str) {}
+    fn series(&mut self, series: &ProtoSeries<'_>) -> Result<(), ParseError> {
+        let mut labels = 0;
+        series.labels(|_, _| labels += 1);
+        assert!(labels > 0, "a sample without a name");
+        match series.value {
+            Value::Float(_) => {}
+            Value::Histogram(h) => assert_eq!(h.validate(), Ok(())),
+            Value::FloatHistogram(h) => assert_eq!(h.validate(), Ok(())),
+        }
+        Ok(())
     }
 }

@@ -27,7 +27,7 @@ use std::fmt;
 use ferula_model::MetricType;
 
 #[doc(hidden)]
-pub use check::check_short_cut;
+pub use check::{check_protobuf, check_short_cut};
 pub use content_type::{ContentTypeError, Negotiated, negotiate};
 pub use grammar::Parser;
 pub use number::parse_float;
