@@ -62,6 +62,14 @@ fn native(mut c: Classic) -> SequenceValue {
         return SequenceValue::Float(stale_nan());
     }
     c.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // A bound written in several ways is one bound; the last one counts.
+    c.buckets.dedup_by(|later, first| {
+        let same = later.0 == first.0;
+        if same {
+            first.1 = later.1;
+        }
+        same
+    });
     let count = c.count.or(c.buckets.last().map(|b| b.1)).unwrap_or(0.0);
     if c.buckets.last().is_none_or(|b| b.0 != f64::INFINITY) {
         c.buckets.push((f64::INFINITY, count));
