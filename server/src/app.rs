@@ -117,6 +117,8 @@ pub struct App {
     pub(crate) is_stopping: AtomicBool,
     /// Ports we listen on, once bound.
     pub(crate) own_ports: OnceLock<Vec<u16>>,
+    /// How far the write-ahead log is replayed.
+    pub(crate) replay: Arc<ferula_tsdb::replay::Progress>,
 }
 
 /// 503, as every route that needs the storage answers before it is open.

@@ -2,6 +2,8 @@
 pub mod api;
 pub mod app;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http_metrics;
 pub mod info;
 pub mod ingest;

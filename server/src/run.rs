@@ -1,5 +1,6 @@
 //! The server as a whole: starting its parts in order, reloading them together, stopping them within a second.
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use ferula_promql_rules::{EngineQuery, Environment, GroupConfig, RuleManager, Se
 use ferula_scraper_scrape::{ScrapeManager, ScrapeOptions};
 use ferula_storage::{Appendable, CancelFlag, Queryable};
 use ferula_tsdb::Db;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::api::federate::FederationMetrics;
@@ -214,17 +216,25 @@ pub async fn run(
     let served = tokio::spawn(listener.serve(crate::web::router(&app), async {
         let _ = http_stopped.await; // a dropped sender means the same
     }));
+    let mut shutdown = std::pin::pin!(shutdown);
+    // Before the storage is open: a SIGHUP while the log is replayed must not end the process.
+    let mut hangup = hangup();
     let result = async {
-        let mut parts = start(options, &registry, Arc::clone(&app), loaded).await?;
+        let started = tokio::select! {
+            started = start(options, &registry, Arc::clone(&app), loaded) => started?,
+            () = shutdown.as_mut() => return Ok(None),
+        };
+        let mut parts = started;
         tracing::info!("Server is ready to receive web requests.");
-        main_loop(&mut parts, &mut asked, shutdown).await;
-        Ok(parts)
+        main_loop(&mut parts, &mut asked, &mut hangup, shutdown.as_mut()).await;
+        Ok(Some(parts))
     }
     .await;
     app.is_stopping.store(true, Ordering::Relaxed);
     let _ = stop_http.send(()); // the listener may have ended already
     let result = match result {
-        Ok(parts) => stop(parts).await,
+        Ok(Some(parts)) => stop(parts).await,
+        Ok(None) => Ok(()),
         Err(e) => Err(e),
     };
     let _ = served.await; // bounded by the drain timeout
@@ -257,6 +267,7 @@ fn app(
         components: OnceLock::new(),
         is_stopping: AtomicBool::new(false),
         own_ports: OnceLock::new(),
+        replay: Arc::default(),
     });
     let weak = Arc::downgrade(&app);
     registry.gauge_fn(
@@ -271,7 +282,8 @@ fn app(
 async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loaded: Loaded) -> Result<Parts, Error> {
     let status = ReloadStatus::register(registry);
     let db = {
-        let (dir, storage) = (options.storage_path.clone(), options.storage.clone());
+        let (dir, storage) = (options.storage_path.clone(), loaded.config.storage.applied_to(&options.storage));
+        let storage = ferula_tsdb::Options { progress: Some(Arc::clone(&app.replay)), ..storage };
         let (fs, clock, registry) = (Arc::clone(&options.fs), Arc::clone(&options.clock), registry.clone());
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
@@ -412,22 +424,25 @@ async fn reload(parts: &mut Parts) -> Result<(), String> {
     result
 }
 
-async fn main_loop(
-    parts: &mut Parts,
-    asked: &mut mpsc::UnboundedReceiver<Command>,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = std::pin::pin!(shutdown);
-    let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+fn hangup() -> Option<Signal> {
+    match signal(SignalKind::hangup()) {
         Ok(signal) => Some(signal),
         Err(e) => {
             tracing::warn!(error = %e, "SIGHUP will not reload the configuration");
             None
         }
-    };
+    }
+}
+
+async fn main_loop(
+    parts: &mut Parts,
+    asked: &mut mpsc::UnboundedReceiver<Command>,
+    hangup: &mut Option<Signal>,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+) {
     loop {
         let hung_up = async {
-            match &mut hangup {
+            match hangup {
                 Some(signal) => signal.recv().await,
                 None => std::future::pending().await,
             }

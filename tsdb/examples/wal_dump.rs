@@ -9,7 +9,7 @@ fn main() {
             let k = record::kind(&rec);
             let mut list = Vec::new();
             match k {
-                2 => drop(record::samples::decode(&rec, |s| list.push(format!("{}@{}", s.series, s.t_ms)))),
+                2 => drop(record::samples::decode(&rec, |s| list.push(format!("{}@{}={}", s.series, s.t_ms, s.value)))),
                 7..=10 => drop(record::histograms::decode(&rec, |s| list.push(format!("{}@{}", s.series, s.t_ms)))),
                 1 => drop(record::series::decode(&rec, |s, l| list.push(format!("{s}={l:?}")))),
                 _ => {}

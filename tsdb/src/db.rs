@@ -13,7 +13,6 @@ use ferula_storage::merge::MergeQuerier;
 use ferula_storage::{Annotations, Appendable, Appender, Querier, Queryable, StorageError};
 
 use crate::block::Block;
-use crate::block::meta::FROM_OUT_OF_ORDER;
 use crate::error::Error;
 use crate::format::names;
 use crate::head::Head;
@@ -23,7 +22,7 @@ use crate::maintenance::load_blocks;
 use crate::options::Options;
 use crate::query::block_querier::{BlockQuerier, WarningQuerier};
 use crate::query::head_querier::HeadQuerier;
-use crate::replay;
+use crate::replay::{self, Report};
 use crate::status::{HeadStats, TsdbStatus};
 use crate::wal::{Wal, repair};
 
@@ -43,6 +42,7 @@ pub struct Db {
     pub(crate) blocks: RwLock<Arc<[Arc<Block>]>>,
     pub(crate) block_generation: AtomicU64,
     bad_blocks: Vec<BadBlock>,
+    replay_report: Report,
     /// Held while blocks are made or removed.
     pub(crate) compacting: Mutex<()>,
     pub(crate) counts: Arc<Counts>,
@@ -123,7 +123,7 @@ impl Db {
             return Err(bad.error.clone());
         }
         let mut head = Head::new(&options, None);
-        let in_order = blocks.iter().filter(|b| !b.meta.compaction.hints.iter().any(|h| h == FROM_OUT_OF_ORDER));
+        let in_order = blocks.iter().filter(|b| !b.meta.is_out_of_order());
         if let Some(end) = in_order.map(|b| b.meta.max_time_ms).max() {
             head.set_min_valid_time(end);
         }
@@ -137,6 +137,10 @@ impl Db {
         tracing::info!(?report, series = head.series_count(), "the write-ahead log has been replayed");
         let wal = Arc::new(Wal::open(Arc::clone(&fs), &wal_dir, options.wal_segment_size_bytes)?);
         head.wal = Some(Arc::clone(&wal));
+        let wbl_dir = dir.join(names::WBL);
+        if options.out_of_order_window_ms > 0 || fs.exists(&wbl_dir) {
+            head.wbl = Some(Arc::new(Wal::open(Arc::clone(&fs), &wbl_dir, options.wal_segment_size_bytes)?));
+        }
         let head = Arc::new(head);
         let counts = Arc::<Counts>::default();
         counts.wal_corruptions.store(report.damaged.len() as u64, Ordering::Relaxed);
@@ -151,6 +155,7 @@ impl Db {
             blocks: RwLock::new(blocks.into()),
             block_generation: AtomicU64::new(0),
             bad_blocks,
+            replay_report: report,
             compacting: Mutex::default(),
             counts,
             stop: Arc::default(),
@@ -166,11 +171,12 @@ impl Db {
     }
 
     fn start_threads(self: &Arc<Self>) -> Result<(), Error> {
-        let (stop, wal) = (Arc::clone(&self.stop), Arc::clone(&self.wal));
+        let (stop, wal, wbl) = (Arc::clone(&self.stop), Arc::clone(&self.wal), self.head.wbl.clone());
         self.spawn("tsdb-wal-sync", move || {
             while stop.wait(SYNC_EVERY) {
                 // A failure is logged where it happens and stops all writing.
                 let _ = wal.sync();
+                let _ = wbl.as_ref().map(|w| w.sync());
             }
         })?;
         let (stop, db): (_, Weak<Db>) = (Arc::clone(&self.stop), Arc::downgrade(self));
@@ -206,7 +212,8 @@ impl Db {
         if let Some(chunks) = &self.head.chunks {
             chunks.close();
         }
-        let result = self.wal.sync();
+        let late = self.head.wbl.as_ref().map_or(Ok(()), |w| w.sync());
+        let result = self.wal.sync().and(late);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         result
     }
@@ -230,6 +237,10 @@ impl Db {
     /// The open blocks, in order of time.
     pub fn blocks(&self) -> Arc<[Arc<Block>]> {
         Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    /// What was found in the logs at start.
+    pub fn replay_report(&self) -> &Report {
+        &self.replay_report
     }
     pub fn bad_blocks(&self) -> &[BadBlock] {
         &self.bad_blocks
@@ -260,7 +271,9 @@ impl Queryable for Db {
         let head = HeadQuerier::new(Arc::clone(&self.head), mint_ms, maxt_ms);
         let mut queriers: Vec<Box<dyn Querier>> = vec![Box::new(head)];
         for block in self.blocks().iter().filter(|b| b.overlaps(mint_ms, maxt_ms)) {
-            queriers.push(Box::new(BlockQuerier::new(Arc::clone(block), mint_ms, maxt_ms)));
+            let querier = Box::new(BlockQuerier::new(Arc::clone(block), mint_ms, maxt_ms));
+            // Of two samples of one time the earlier querier's counts.
+            if block.meta.is_out_of_order() { queriers.insert(0, querier) } else { queriers.push(querier) }
         }
         let mut notes = Annotations::default();
         for bad in &self.bad_blocks {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ferula_model::Matcher;
 
-use crate::block::meta::{Compaction, Parent};
+use crate::block::meta::{Compaction, FROM_OUT_OF_ORDER, Parent};
 use crate::block::{Block, Meta};
 use crate::compact::plan::{plan, ranges};
-use crate::compact::source::{BlockSource, HeadSource, Source};
+use crate::compact::source::{BlockSource, HeadSource, OutOfOrderSource, Source};
 use crate::compact::write;
 use crate::db::{BadBlock, Db};
 use crate::error::Error;
@@ -36,6 +36,7 @@ impl Db {
 
     fn compact_locked(&self) -> Result<(), Error> {
         let range = self.options.block_range_ms;
+        let mut was_cut = false;
         while self.head.is_initialised() {
             let (mint, maxt) = (self.head.min_time(), self.head.max_time());
             if maxt.saturating_sub(mint) <= range.saturating_mul(3) / 2 {
@@ -44,6 +45,10 @@ impl Db {
             self.counts.compactions_triggered.fetch_add(1, Ordering::Relaxed);
             let end = mint.div_euclid(range).saturating_mul(range).saturating_add(range);
             self.head_to_block(mint, end)?;
+            was_cut = true;
+        }
+        if was_cut {
+            self.out_of_order_to_blocks()?;
         }
         while self.merge_once()? {}
         self.apply_retention()
@@ -85,6 +90,48 @@ impl Db {
             chunks.truncate(end_ms)?;
         }
         self.truncate_log(end_ms)
+    }
+
+    /// Writes all samples that came out of order into blocks of their own, one for each range; these overlap others and
+    /// are merged with them next.
+    pub(crate) fn out_of_order_to_blocks(&self) -> Result<(), Error> {
+        let Some(wbl) = &self.head.wbl else { return Ok(()) };
+        let bounds = |(a, b): (i64, i64), (c, d): (i64, i64)| (a.min(c), b.max(d));
+        let all = self.head.series.all();
+        let late = all.iter().filter_map(|s| s.state().out_of_order.as_ref().and_then(|o| o.bounds())).reduce(bounds);
+        drop(all);
+        let Some((oldest, newest)) = late else { return Ok(()) };
+        // What comes from here on is in the new segment and stays there until next time.
+        let segment = wbl.next_segment()?;
+        self.wait_until_passed(i64::MIN)?;
+        let range = self.options.block_range_ms;
+        let mut taken = Vec::new();
+        let mut start = oldest.div_euclid(range) * range;
+        while start <= newest {
+            let end = start.saturating_add(range);
+            let ulid = self.ulid();
+            let compaction = Compaction {
+                level: 1,
+                sources: vec![ulid.clone()],
+                hints: vec![FROM_OUT_OF_ORDER.to_owned()],
+                ..Compaction::default()
+            };
+            let (min_time_ms, max_time_ms) = (start, end);
+            let meta = Meta { ulid, compaction, min_time_ms, max_time_ms, version: 1, ..Meta::default() };
+            let mut source = OutOfOrderSource::new(&self.head, start, end);
+            let block = write::block(&*self.fs, &self.dir, meta, vec![Box::new(&mut source)])?;
+            taken.append(&mut source.taken);
+            if let Some(block) = block {
+                self.counts.compactions.fetch_add(1, Ordering::Relaxed);
+                self.add_block(block);
+            }
+            start = end;
+        }
+        self.wait_until_passed(i64::MAX)?;
+        for (series, times) in taken {
+            series.state().remove_out_of_order(&times);
+        }
+        checkpoint::remove_before(&*self.fs, wbl.dir(), segment.saturating_sub(1))
     }
 
     /// Waits for commits and readers of now that could touch samples before `mint_ms`.
@@ -178,7 +225,8 @@ impl Db {
             ..Meta::default()
         };
         let mut sources: Vec<Box<dyn Source + '_>> = Vec::new();
-        for p in parents {
+        let (late, in_order): (Vec<_>, Vec<_>) = parents.iter().partition(|p| p.meta.is_out_of_order());
+        for p in late.into_iter().chain(in_order) {
             sources.push(Box::new(BlockSource::new(p)?));
         }
         let merged = write::block(&*self.fs, &self.dir, meta, sources)?;
@@ -263,7 +311,7 @@ impl Db {
             }
             let mut record = Vec::new();
             encode(stones.iter().copied(), &mut record);
-            let position = self.wal.write(&[(record, 0)])?;
+            let position = self.wal.write(vec![(record, 0)])?;
             self.wal.sync_to(position)?;
             stones.iter().for_each(|t| self.head.add_tombstone(t.series, t.mint_ms, t.maxt_ms));
         }

@@ -67,6 +67,13 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
     by_type(
         registry,
         &head,
+        "head_out_of_order_samples_appended_total",
+        "Total number of appended out of order samples.",
+        |c| vec![("float", &c.out_of_order_appended)],
+    );
+    by_type(
+        registry,
+        &head,
         "out_of_order_samples_total",
         "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
         |c| vec![("float", &c.out_of_order)],

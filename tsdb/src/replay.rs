@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ferula_fs::Fs;
 use ferula_model::Clock;
 
+use crate::encoding::Malformed;
 use crate::error::Error;
 use crate::format::names;
 use crate::head::Head;
 use crate::head::head_chunks::Loaded;
 use crate::head::replay::{Replay, ReplayStats};
 use crate::options::Options;
-use crate::wal::reader::SegmentReader;
+use crate::wal::reader::{Damage, SegmentReader};
 use crate::wal::{repair, segment};
 
 /// What `/api/v1/status/walreplay` shows: segment numbers.
@@ -46,7 +47,7 @@ pub fn replay(
     if let Some((last, dir)) = segment::checkpoints(fs, wal)?.pop() {
         first = last + 1;
         for n in segment::list(fs, &dir)? {
-            one(fs, root, &segment::path(&dir, n), &mut replay, options, clock, &mut report)?;
+            one(fs, root, &segment::path(&dir, n), &mut |r| replay.apply(r), options, clock, &mut report)?;
         }
     }
     let numbers: Vec<u64> = segment::list(fs, wal)?.into_iter().filter(|n| *n >= first).collect();
@@ -58,7 +59,14 @@ pub fn replay(
         if let Some(progress) = &options.progress {
             progress.current.store(n, Ordering::Relaxed);
         }
-        one(fs, root, &segment::path(wal, n), &mut replay, options, clock, &mut report)?;
+        one(fs, root, &segment::path(wal, n), &mut |r| replay.apply(r), options, clock, &mut report)?;
+    }
+    let wbl = root.join(names::WBL);
+    if fs.exists(&wbl) {
+        for n in segment::list(fs, &wbl)? {
+            let path = segment::path(&wbl, n);
+            one(fs, root, &path, &mut |r| replay.apply_late(r), options, clock, &mut report)?;
+        }
     }
     report.stats = replay.finish();
     if report.stats.orphaned > 0 || report.stats.unknown > 0 {
@@ -73,7 +81,7 @@ fn one(
     fs: &dyn Fs,
     root: &Path,
     path: &Path,
-    replay: &mut Replay<'_>,
+    apply: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
     options: &Options,
     clock: &dyn Clock,
     report: &mut Report,
@@ -81,10 +89,15 @@ fn one(
     report.segments += 1;
     let bytes = fs.map(path).map_err(Error::io("mapping", path))?;
     let mut reader = SegmentReader::new(&bytes);
-    let mut record = Vec::new();
+    let (mut record, mut malformed) = (Vec::new(), Vec::new());
     while reader.next(&mut record) {
-        replay.apply(&record);
+        let end = reader.offset();
+        if let Err(m) = apply(&record) {
+            // Where it began is not known any more; its length is at least that of its last fragment.
+            malformed.push(Damage { from: end.saturating_sub(record.len()), to: end, reason: m.0 });
+        }
     }
+    reader.damages.append(&mut malformed);
     let Some(first) = reader.damages.first() else { return Ok(()) };
     if options.strict_recovery {
         return Err(Error::corrupt(path, first.from, first.reason));

@@ -80,8 +80,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "collector.qdisc.device-exclude",
     "collector.qdisc.device-include",
     "collector.runit.servicedir",
-    "collector.slabinfo.slabs-exclude",
-    "collector.slabinfo.slabs-include",
     "collector.supervisord.url",
     "collector.sysctl.include",
     "collector.sysctl.include-info",

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod support;
 
-use support::{Fixtures, lines_of_families, page};
+use support::{Fixtures, ask, exporter, lines_of_families, page};
 
 /// Collector, the families it owns on the expected page: prefixes; a `!` takes out, an exact name ends in a blank.
 const COLLECTORS: &[(&str, &[&str])] = &[
@@ -90,6 +90,13 @@ const COLLECTORS: &[(&str, &[&str])] = &[
     ("buddyinfo", &["node_buddyinfo_"]),
     ("meminfo_numa", &["node_memory_numa_"]),
     ("cpu_vulnerabilities", &["node_cpu_vulnerabilities_"]),
+    ("dmmultipath", &["node_dmmultipath_"]),
+    ("cgroups", &["node_cgroups_"]),
+    ("ksmd", &["node_ksmd_"]),
+    ("slabinfo", &["node_slabinfo_"]),
+    ("lnstat", &["node_lnstat_"]),
+    ("xfrm", &["node_xfrm_"]),
+    ("zoneinfo", &["node_zoneinfo_"]),
 ];
 
 /// What upstream's end-to-end test passes, apart from the paths.
@@ -113,10 +120,11 @@ async fn fixtures_give_upstreams_page() {
     flags.extend(FLAGS.iter().map(|f| (*f).to_owned()));
     flags.extend(COLLECTORS.iter().map(|(name, _)| format!("--collector.{name}")));
 
+    let exporter = exporter(&flags);
     let mut wrong = Vec::new();
     let mut lines = 0;
     for (collector, families) in COLLECTORS {
-        let got = page(&flags, &format!("collect[]={collector}")).await;
+        let got = ask(&exporter, &format!("collect[]={collector}")).await;
         let got = got.replace(&fixtures.root(), "collector/fixtures");
         let (got, want) = (lines_of_families(&got, families), lines_of_families(&expected, families));
         lines += want.len();

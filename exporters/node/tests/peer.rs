@@ -159,3 +159,31 @@ async fn cost_of_a_scrape() {
         ms(client)
     );
 }
+
+/// The same collectors find something, or nothing, on the same machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn success_agrees() {
+    let suite = "node exporter success";
+    let peer = match Peer::find("prometheus-node-exporter", (1, 10, 0)) {
+        Ok(peer) => peer,
+        Err(why) => return skipped(suite, why),
+    };
+    let real = peer.start_when("/", |l| vec![format!("--web.listen-address={}", l.addr)]);
+    let success = |page: &str| -> std::collections::BTreeMap<String, String> {
+        let line = |l: &str| {
+            let (name, value) = l.strip_prefix("node_scrape_collector_success{collector=\"")?.split_once("\"} ")?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        page.lines().filter_map(line).collect()
+    };
+    let (theirs, ours) = (success(&real.get("/metrics").1), success(&page(&[], "").await));
+    let both: Vec<&String> = ours.keys().filter(|k| theirs.contains_key(*k)).collect();
+    let differ: Vec<String> = both
+        .iter()
+        .filter(|k| ours[**k] != theirs[**k])
+        .map(|k| format!("{k}: ours {} theirs {}", ours[*k], theirs[*k]))
+        .collect();
+    println!("{suite}: {} collectors on both pages, {} differ: {differ:?}", both.len(), differ.len());
+    assert!(both.len() > 40);
+    assert!(differ.is_empty(), "{differ:?}");
+}

@@ -1,4 +1,4 @@
-//! Parses and writes the exposition formats, without copying.
+#![doc = include_str!("../README.md")]
 pub mod family;
 pub mod parse;
 pub mod write;

@@ -1,7 +1,4 @@
-//! Labels, samples, histograms, relabelling, durations, clock and budget.
-//!
-//! The vocabulary every other crate speaks. Nothing here does IO; time comes through [`Clock`], memory limits through
-//! [`Budget`].
+#![doc = include_str!("../README.md")]
 pub mod budget;
 pub mod clock;
 pub mod duration;

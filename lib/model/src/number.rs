@@ -19,8 +19,8 @@ pub fn format_f(v: f64) -> String {
     s
 }
 
-/// `strconv.FormatFloat(v, 'g', -1, 64)`, which is also `%v`: shortest digits, an exponent below 1e-4 and from
-/// 1e6, as Go decides it: the shortest form switches at six integer digits, only JSON waits until 1e21.
+/// `strconv.FormatFloat(v, 'g', -1, 64)`, which is also Go's `%v`: the shortest digits that read back the same, with an
+/// exponent for numbers below 1e-4 and from 1e6 on.
 pub fn write_g(out: &mut String, v: f64) {
     if v == 0.0 || !v.is_finite() {
         return write_f(out, v);

@@ -1,13 +1,4 @@
-//! The storage contracts: appenders, queriers, series sets, contexts.
-//!
-//! A writer asks an [`Appendable`] for an [`Appender`], appends, and commits or rolls back. A reader asks a
-//! [`Queryable`] for a [`Querier`], selects, and walks a [`SeriesSet`] whose samples come in *batches* of columns.
-//! Everything a reader does carries a [`QueryContext`]: deadline, cancellation, memory budget, statistics.
-//!
-//! Cost of the seam: one dynamic call per appended sample and one per batch read; a series handed out costs one
-//! reference count, its labels are a view.
-//! Ownership: a batch's memory belongs to the reader and is reused; series and label views are shared (`Arc`).
-//! A crash: what `commit` returned for is in the WAL file (and fdatasync'ed if the appender asked for it).
+#![doc = include_str!("../README.md")]
 pub mod annotations;
 pub mod append;
 pub mod context;

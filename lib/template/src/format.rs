@@ -1,8 +1,8 @@
 //! Go's `fmt`: `%v` printing of values, `Sprint`, `Sprintf` with Go's verbs, flags and complaints.
 use ferula_model::labels::quoted;
-use ferula_model::number::format_g;
 
 use crate::Value;
+use crate::float::format_float;
 use crate::time::{duration_text, to_text};
 use crate::value::Shape;
 
@@ -398,44 +398,6 @@ fn float(out: &mut String, f: f64, verb: char, flags: &Flags, value: &Value) {
     pad_number(out, &format!("{}{text}", sign(f.is_sign_negative(), flags)), flags);
 }
 
-/// `strconv.FormatFloat` of a number that is finite and not negative; no precision means 6 for `e` and `f`, and the
-/// shortest form for `g`.
-pub(crate) fn format_float(f: f64, verb: char, precision: Option<usize>) -> String {
-    let text = match (verb, precision) {
-        ('e' | 'E', p) => go_exponent(&format!("{f:.*e}", p.unwrap_or(6).min(1100))),
-        ('f' | 'F', p) => format!("{f:.*}", p.unwrap_or(6).min(1100)),
-        (_, None) => format_g(f),
-        (_, Some(p)) => general(f, p.clamp(1, 1100)),
-    };
-    if matches!(verb, 'E' | 'G') { text.to_uppercase() } else { text }
-}
-
-/// `%.<p>g`: at most `p` digits, trailing zeros dropped.
-fn general(f: f64, p: usize) -> String {
-    let sci = format!("{f:.*e}", p - 1);
-    let (mantissa, exponent) = sci.split_once('e').unwrap_or((&sci, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let trim =
-        |s: &str| if s.contains('.') { s.trim_end_matches('0').trim_end_matches('.').to_owned() } else { s.to_owned() };
-    if exponent < -4 || exponent >= i32::try_from(p).unwrap_or(i32::MAX) {
-        return go_exponent(&format!("{}e{exponent}", trim(mantissa)));
-    }
-    let decimals = i32::try_from(p).unwrap_or(0) - 1 - exponent;
-    trim(&format!("{f:.*}", usize::try_from(decimals).unwrap_or(0)))
-}
-
-/// Rust's `1e6` as Go's `1e+06`.
-fn go_exponent(s: &str) -> String {
-    let Some((mantissa, exponent)) = s.split_once('e') else { return s.to_owned() };
-    let n: i32 = exponent.parse().unwrap_or(0);
-    format!("{mantissa}e{}{:02}", if n < 0 { '-' } else { '+' }, n.abs())
-}
-
-/// `fmt.Sprintf("%.4g", v)`, which the humanising functions share.
-pub(crate) fn four_digits(v: f64) -> String {
-    sprintf("%.4g", &[Value::Float(v)], usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -484,19 +446,5 @@ mod tests {
         assert_eq!(sprint_all(&[Value::Int(1), Value::Int(2), "a".into(), Value::Int(3)]), "1 2a3");
         assert_eq!(sprintln(&["a".into(), Value::Int(3)]), "a 3\n");
         assert_eq!(sprint(&Value::Float(1e6)), "1e+06");
-    }
-
-    #[test]
-    fn four_significant_digits() {
-        for (v, text) in [
-            (1234.567, "1235"),
-            (0.00001234, "1.234e-05"),
-            (12345.0, "1.234e+04"),
-            (99.999, "100"),
-            (0.5, "0.5"),
-            (f64::INFINITY, "+Inf"),
-        ] {
-            assert_eq!(four_digits(v), text);
-        }
     }
 }

@@ -2,6 +2,7 @@
 mod ast;
 mod error;
 mod exec;
+mod float;
 pub mod format;
 pub mod functions;
 mod html;

@@ -101,22 +101,32 @@ impl Templates {
     /// Parses `text` beside the templates of the set and runs it: what Alertmanager does with every string of a
     /// receiver. Text without actions is answered as it is.
     pub fn expand(&self, text: &str, data: &Value) -> Result<String, Error> {
+        self.expand_with(text, data, &Functions::default())
+    }
+
+    /// As [`expand`](Self::expand), with functions that exist for this execution only.
+    pub fn expand_with(&self, text: &str, data: &Value, overrides: &Functions) -> Result<String, Error> {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
         let mut set = self.clone();
         set.parse("", text)?;
-        set.execute("", data)
+        set.execute_with("", data, overrides)
     }
 
     /// As [`expand`](Self::expand), with `html/template`'s contextual escaping.
     pub fn expand_html(&self, text: &str, data: &Value) -> Result<String, Error> {
+        self.expand_html_with(text, data, &Functions::default())
+    }
+
+    /// As [`expand_html`](Self::expand_html), with functions that exist for this execution only.
+    pub fn expand_html_with(&self, text: &str, data: &Value, overrides: &Functions) -> Result<String, Error> {
         if !text.contains("{{") {
             return Ok(text.to_owned());
         }
         let mut set = self.clone();
         set.parse("", text)?;
-        set.execute_html("", data)
+        set.escaped("")?.execute_with("", data, overrides)
     }
 
     /// Runs the template `name` with `html/template`'s contextual escaping.

@@ -1,4 +1,5 @@
-//! What evaluation costs on top of reading: dashboards' query shapes over 18,000 series in memory, 3 h at 15 s.
+//! What evaluation costs on top of reading: dashboards' query shapes over 18,000 series in memory, 3 h at 15 s; with
+//! `BENCH_TSDB=1` also on the real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::sync::Arc;
 
@@ -6,12 +7,13 @@ use std::time::Duration;
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, criterion_group, criterion_main};
-use ferula_model::{Labels, Matcher};
+use ferula_instrument::Registry;
+use ferula_model::{Labels, Matcher, SeriesRef, Value};
 use ferula_promql_engine::{Engine, EngineOptions, QueryOptions};
 use ferula_promql_parser::parse_expr;
 use ferula_storage::{
-    Annotations, LabelHints, Querier, QueryContext, Queryable, SampleBatch, SampleIter, SelectHints, Series, SeriesSet,
-    StorageError,
+    Annotations, AppendOptions, Appendable, Durability, LabelHints, Querier, QueryContext, Queryable, SampleBatch,
+    SampleIter, SelectHints, Series, SeriesSet, StorageError,
 };
 
 const START: i64 = 1_700_000_000_000;
@@ -53,7 +55,10 @@ impl Measurement for CpuTime {
 
 /// Decoded columns; reading is a copy of 120 samples at a time, as of a chunk.
 #[derive(Clone)]
-struct Columns(Arc<Vec<(Labels, Arc<[i64]>, Arc<[f64]>)>>);
+struct Columns(Arc<Vec<Stored>>);
+
+/// Labels, times, values.
+type Stored = (Labels, Arc<[i64]>, Arc<[f64]>);
 
 impl Queryable for Columns {
     fn querier(&self, _: i64, _: i64) -> Result<Box<dyn Querier>, StorageError> {
@@ -133,7 +138,7 @@ fn store() -> Columns {
         (0..100).map(|o| (0..SAMPLES).map(|i| START + o * 147 + i as i64 * STEP).collect()).collect();
     let mut series = Vec::new();
     let mut seed = 7u64;
-    for target in 0..100usize {
+    for (target, times) in times.iter().enumerate() {
         for handler in 0..15 {
             for le in ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf"] {
                 let mut total = 0.0;
@@ -153,19 +158,47 @@ fn store() -> Columns {
                     ("namespace", if target % 2 == 0 { "shop" } else { "pay" }),
                     ("pod", &format!("api-server-7c9d8b6f5d-{target:05}")),
                 ]);
-                series.push((labels, Arc::clone(&times[target]), values));
+                series.push((labels, Arc::clone(times), values));
             }
         }
     }
     Columns(Arc::new(series))
 }
 
+/// The same series in a real store's head, with its write-ahead log in a temporary folder.
+fn tsdb(columns: &Columns) -> (tempfile::TempDir, Arc<ferula_tsdb::Db>) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ferula_tsdb::Options { background: false, block_range_ms: 24 * 3_600_000, ..Default::default() };
+    let clock = Arc::new(ferula_model::SystemClock);
+    let db = ferula_tsdb::Db::open(folder.path(), options, Arc::new(ferula_fs::Disk), clock, &Registry::new()).unwrap();
+    let mut refs = vec![SeriesRef::NONE; columns.0.len()];
+    for i in 0..SAMPLES {
+        let mut a = db.appender();
+        for ((labels, times, values), r) in columns.0.iter().zip(&mut refs) {
+            let value = Value::Float(values[i]);
+            *r = a.append(*r, Some(labels), 0, times[i], value, &AppendOptions::default()).unwrap();
+        }
+        a.commit(Durability::Written).unwrap();
+    }
+    (folder, db)
+}
+
 fn queries(c: &mut Criterion<CpuTime>) {
-    let store = store();
+    let columns = store();
+    measure(c, "18k_series", &columns);
+    if std::env::var_os("BENCH_TSDB").is_some() {
+        let (folder, db) = tsdb(&columns);
+        drop(columns);
+        measure(c, "18k_series_tsdb", &*db);
+        drop((db, folder));
+    }
+}
+
+fn measure(c: &mut Criterion<CpuTime>, group: &str, store: &dyn Queryable) {
     let engine = Engine::new(EngineOptions::default());
     let (start, end) = (START + 3_600_000, START + 4 * 3_600_000);
     let m = "http_request_duration_seconds_bucket";
-    let mut group = c.benchmark_group("18k_series");
+    let mut group = c.benchmark_group(group);
     group.sample_size(10);
     for (name, text) in [
         ("range_hist_q99", format!("histogram_quantile(0.99, sum by (le) (rate({m}[5m])))")),
@@ -178,7 +211,7 @@ fn queries(c: &mut Criterion<CpuTime>) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let ctx = QueryContext::background();
-                engine.range(&ctx, &store, &expr, start, end, 60_000, &QueryOptions::default()).unwrap()
+                engine.range(&ctx, store, &expr, start, end, 60_000, &QueryOptions::default()).unwrap()
             })
         });
     }
@@ -191,7 +224,7 @@ fn queries(c: &mut Criterion<CpuTime>) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let ctx = QueryContext::background();
-                engine.instant(&ctx, &store, &expr, end, &QueryOptions::default()).unwrap()
+                engine.instant(&ctx, store, &expr, end, &QueryOptions::default()).unwrap()
             })
         });
     }

@@ -1,5 +1,5 @@
 //! The engine: limits and semantics, and the two ways to ask.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferula_model::Labels;
 use ferula_promql_parser::{Expr, ValueType};
@@ -83,6 +83,27 @@ impl Engine {
         t_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<Evaluation, QueryError> {
+        let ctx = &self.bounded(ctx);
+        deep_enough(expr, || self.instant_here(ctx, queryable, expr, t_ms, options))
+    }
+
+    /// A context without a deadline gets the engine's timeout.
+    fn bounded(&self, ctx: &QueryContext) -> QueryContext {
+        let mut ctx = ctx.clone();
+        if ctx.deadline.is_none() {
+            ctx.deadline = Instant::now().checked_add(self.options.timeout);
+        }
+        ctx
+    }
+
+    fn instant_here(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        t_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
         let q = self.query(ctx, queryable, expr, Grid::instant(t_ms), t_ms, 0, options)?;
         let value = if expr.value_type() == ValueType::Matrix {
             Value::Matrix(range_vector(&q, expr, t_ms)?)
@@ -121,6 +142,20 @@ impl Engine {
                 expr.value_type().documented()
             )));
         }
+        let ctx = &self.bounded(ctx);
+        deep_enough(expr, || self.range_here(ctx, queryable, expr, start_ms, end_ms, step_ms, options))
+    }
+
+    fn range_here(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        expr: &Expr,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
         let grid = Grid::range(start_ms, end_ms, step_ms);
         let q = self.query(ctx, queryable, expr, grid, end_ms, step_ms, options)?;
         let mut series = match eval(&q, expr, grid)? {
@@ -159,6 +194,9 @@ impl Engine {
             subquery_step_ms: o.subquery_step_ms.max(1),
             samples_max: o.samples_max,
         };
+        if top.n as u64 > semantics.samples_max {
+            return Err(QueryError::TooManySamples);
+        }
         // One querier for the whole query: all selectors see the same state of the store.
         let times = crate::eval::extent(expr, top.start_ms, top_end_ms, top_step_ms, &semantics)?;
         let querier = queryable.querier(times.0, times.1)?;
@@ -166,9 +204,38 @@ impl Engine {
         q.text = options.text;
         q.sorted = crate::eval::picked_from(expr);
         q.stats_only = crate::eval::stats_only(expr);
-        q.admit(top)?;
         Ok(q)
     }
+}
+
+/// Nesting up to which an evaluation fits any caller's stack; deeper ones get a thread with a stack of their own.
+const HEIGHT_HERE: usize = 16;
+/// For the deepest tree the parser lets through, with room to spare. Only the pages used cost memory.
+const STACK_BYTES: usize = 64 << 20;
+
+fn height(expr: &Expr) -> usize {
+    let (mut open, mut highest) = (vec![(expr, 1)], 0);
+    while let Some((e, h)) = open.pop() {
+        highest = highest.max(h);
+        open.extend(e.children().into_iter().map(|c| (c, h + 1)));
+    }
+    highest
+}
+
+fn deep_enough(
+    expr: &Expr,
+    f: impl FnOnce() -> Result<Evaluation, QueryError> + Send,
+) -> Result<Evaluation, QueryError> {
+    if height(expr) <= HEIGHT_HERE {
+        return f();
+    }
+    std::thread::scope(|s| {
+        let thread = std::thread::Builder::new().name("promql-deep".to_owned()).stack_size(STACK_BYTES);
+        let handle = thread
+            .spawn_scoped(s, f)
+            .map_err(|e| QueryError::execution(format!("cannot start a thread for a deep expression: {e}")))?;
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Bytes in the order of labels: names and values end with a byte below all text.
@@ -190,6 +257,7 @@ fn cleaned(q: &Query<'_>, mut columns: Vec<Column>) -> Result<Vec<Column>, Query
     }
     for c in columns.iter_mut().filter(|c| c.drop_name) {
         c.id.hide(q.name_labels());
+        c.drop_name = false;
     }
     merge(columns, Duplicates::Merge)
 }
@@ -246,7 +314,8 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
 
 fn finish(q: &Query<'_>, value: Value, options: &QueryOptions<'_>) -> Evaluation {
     let per_step = if options.per_step_stats { q.top.times().zip(q.samples.steps()).collect() } else { Vec::new() };
-    QueryStats::add(&q.ctx.stats.samples, q.samples.read());
-    let stats = SampleStats { total_queryable: q.samples.read(), peak: q.samples.peak(), per_step };
+    QueryStats::add(&q.ctx.stats.samples, q.samples.decoded());
+    let stats =
+        SampleStats { total_queryable: q.samples.read(), read: q.samples.decoded(), peak: q.samples.peak(), per_step };
     Evaluation { value, annotations: q.notes.finish(options.text), stats }
 }

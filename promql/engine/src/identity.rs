@@ -87,8 +87,8 @@ impl Identity {
         });
     }
     /// Interned ids of all labels, the hidden ones too, where the store has them; with what is hidden.
-    pub fn interned(&self) -> Option<(u64, Hidden, &[(u32, u32)])> {
-        self.view.interned().map(|(table, ids)| (table, self.hidden, ids))
+    pub fn interned(&self) -> Option<InternedIds<'_>> {
+        self.view.interned().map(|(table, ids)| InternedIds { table, hidden: self.hidden, ids })
     }
     /// The name of the `i`-th label, hidden or not.
     pub fn name_at(&self, i: usize) -> &str {
@@ -104,6 +104,14 @@ impl Identity {
             self.to_labels().cmp(&other.to_labels())
         }
     }
+}
+
+/// See [`Identity::interned`].
+pub(crate) struct InternedIds<'v> {
+    pub table: u64,
+    pub hidden: Hidden,
+    /// Name and value of each label.
+    pub ids: &'v [(u32, u32)],
 }
 
 /// Appends a pair unambiguously: 0xff occurs in no UTF-8 text.

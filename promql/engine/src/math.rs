@@ -39,14 +39,14 @@ impl Sum {
 
 /// Folds the values of many windows, four windows at a time: each fold waits for its own previous step only, so four
 /// of them take little longer than one. Order within a window is kept. `done` gets each window's number and result;
-/// empty windows are left out.
-pub fn fold_windows<S: Copy>(
+/// empty windows are left out. An error of `done` ends it.
+pub fn fold_windows<S: Copy, E>(
     values: &[f64],
     bounds: &[(u32, u32)],
     init: S,
     step: impl Fn(S, f64) -> S,
-    mut done: impl FnMut(usize, &[f64], S),
-) {
+    mut done: impl FnMut(usize, &[f64], S) -> Result<(), E>,
+) -> Result<(), E> {
     let window = |(from, to): (u32, u32)| values.get(from as usize..to as usize).unwrap_or(&[]);
     let mut n = 0;
     for four in bounds.chunks(4) {
@@ -60,11 +60,12 @@ pub fn fold_windows<S: Copy>(
         }
         for (i, (w, s)) in windows.iter().zip(states).take(four.len()).enumerate() {
             if !w.is_empty() {
-                done(n + i, w, w[shared..].iter().fold(s, |s, v| step(s, *v)));
+                done(n + i, w, w[shared..].iter().fold(s, |s, v| step(s, *v)))?;
             }
         }
         n += 4;
     }
+    Ok(())
 }
 
 /// A mean that sums as long as the sum is finite and continues incrementally from there.

@@ -51,7 +51,10 @@ pub(crate) struct Query<'q> {
 pub(crate) struct Samples {
     current: AtomicU64,
     peak: AtomicU64,
+    /// As steps saw them: a sample counts at every step that used it.
     read: AtomicU64,
+    /// As storage delivered them.
+    decoded: AtomicU64,
     per_step: Option<Vec<AtomicU64>>,
 }
 
@@ -67,6 +70,12 @@ impl Samples {
     }
     pub fn add_read(&self, n: u64) {
         self.read.fetch_add(n, Ordering::Relaxed);
+    }
+    pub fn add_decoded(&self, n: u64) {
+        self.decoded.fetch_add(n, Ordering::Relaxed);
+    }
+    pub fn decoded(&self) -> u64 {
+        self.decoded.load(Ordering::Relaxed)
     }
     pub fn add_read_at(&self, step: usize, n: u64) {
         if let Some(slot) = self.per_step.as_ref().and_then(|p| p.get(step)) {
@@ -135,6 +144,12 @@ impl<'q> Query<'q> {
         Err(QueryError::execution(format!("{complaint} {shown}")))
     }
 
+    /// Whether samples used on this grid count as the query's: those a subquery reads on its own grid do not, its
+    /// results count where they are used.
+    pub fn counts(&self, grid: Grid) -> bool {
+        grid.start_ms == self.top.start_ms && grid.step_ms == self.top.step_ms
+    }
+
     /// Labels a computed value loses.
     pub fn name_labels(&self) -> Hidden {
         if self.semantics.type_and_unit_labels { Hidden::NameTypeUnit } else { Hidden::Name }
@@ -151,6 +166,9 @@ impl<'q> Query<'q> {
 
     /// To be called for every series, or every 1,024 samples of anything: looks at deadline and cancellation now and then.
     pub fn tick(&self, work: u32) -> Result<(), QueryError> {
+        if work == 0 {
+            return Ok(());
+        }
         let before = self.ticks.fetch_add(work, Ordering::Relaxed);
         if (before >> 10) != (before.wrapping_add(work) >> 10) {
             self.ctx.check()?;

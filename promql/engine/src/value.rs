@@ -58,6 +58,8 @@ pub struct SeriesPoints {
 pub struct SampleStats {
     /// Samples that selectors delivered to the steps, counted once per step: upstream's `totalQueryableSamples`.
     pub total_queryable: u64,
+    /// Samples that storage delivered, each once per selector: upstream's `samplesRead` in spirit.
+    pub read: u64,
     /// Most samples held at one time.
     pub peak: u64,
     /// `(step time, samples)`, when asked for.

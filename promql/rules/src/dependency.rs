@@ -54,3 +54,39 @@ fn may_find(selector: &VectorSelector, writer: &RuleConfig) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(rules: &str) -> Vec<Vec<usize>> {
+        let text = format!("groups:\n- name: g\n  rules:\n{rules}");
+        batches(&crate::file::parse("f", &text).unwrap().remove(0).rules)
+    }
+
+    #[test]
+    fn only_what_neither_reads_nor_feeds_runs_side_by_side() {
+        for (rules, expected) in [
+            ("  - {record: a, expr: x}\n  - {record: b, expr: y}", vec![vec![0, 1]]),
+            (
+                "  - {record: a, expr: x}\n  - {record: b, expr: a}\n  - {record: c, expr: y}",
+                vec![vec![2], vec![0], vec![1]],
+            ),
+            // Regular expressions and selectors without a name may find anything.
+            ("  - {record: a:b, expr: x}\n  - {record: c, expr: '{__name__=~\"a.*\"}'}", vec![vec![0], vec![1]]),
+            ("  - {record: a, expr: x}\n  - {record: c, expr: '{job=\"j\"}'}", vec![vec![0], vec![1]]),
+            // A label that the recording rule sets decides.
+            ("  - {record: a, expr: x, labels: {l: one}}\n  - {record: c, expr: 'a{l=\"two\"}'}", vec![vec![0, 1]]),
+            // Alerts write ALERTS under their own name.
+            (
+                "  - {alert: A, expr: x}\n  - {alert: B, expr: 'ALERTS{alertname=\"A\"}'}\n  - {alert: C, expr: y}",
+                vec![vec![2], vec![0], vec![1]],
+            ),
+            ("  - {alert: A, expr: x}\n  - {alert: B, expr: 'ALERTS_FOR_STATE'}", vec![vec![0], vec![1]]),
+            // A rule that reads itself.
+            ("  - {record: a, expr: a + 1}\n  - {record: b, expr: x}", vec![vec![1], vec![0]]),
+        ] {
+            assert_eq!(of(rules), expected, "{rules}");
+        }
+    }
+}

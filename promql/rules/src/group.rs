@@ -214,6 +214,9 @@ impl Group {
 
     /// Evaluates rules that do not depend on each other; answers their samples and the time they took together.
     fn batch(&self, rules: &mut [Rule], batch: &[usize], now_ms: i64) -> (usize, f64) {
+        if let [one] = batch {
+            return rules.get_mut(*one).map_or((0, 0.0), |r| self.rule(r, now_ms));
+        }
         let mut chosen: Vec<&mut Rule> = rules.iter_mut().filter(|r| batch.binary_search(&r.index).is_ok()).collect();
         let width = self.env.concurrent_rules.min(chosen.len());
         if width <= 1 {
@@ -384,6 +387,10 @@ impl Group {
         }
         for (rule, config) in self.rules.iter_mut().zip(&self.config.rules) {
             let Some(from) = free.get_mut(&key(config)).and_then(Vec::pop) else { continue };
+            if let (Some(was), Some(slot)) = (old.shared.rules.get(from.index), self.shared.rules.get(rule.index)) {
+                let was = was.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = was;
+            }
             rule.previous = from.previous;
             if let (Some(alerting), Some(from)) = (&mut rule.alerting, from.alerting) {
                 alerting.active = from.active;

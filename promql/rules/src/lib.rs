@@ -4,6 +4,7 @@ mod alerting;
 mod dependency;
 pub mod file;
 mod group;
+pub mod lint;
 mod manager;
 mod metrics;
 mod places;

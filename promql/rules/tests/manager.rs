@@ -69,6 +69,7 @@ fn groups_run_and_keep_state_over_reloads() {
     // A rule more: the group is a new one, the alert is the same.
     let more = format!("{ALERT}  - {{record: r, expr: up + 1}}\n");
     r.manager.load(&r.file(&more), settings()).unwrap();
+    assert_eq!(r.state().unwrap(), (AlertState::Firing, since), "the API shows it before the next evaluation");
     r.until("recorded", |r| !r.bench.vector("r", SystemClock.now_ms()).is_empty());
     assert_eq!(r.state().unwrap(), (AlertState::Firing, since));
     // A broken file changes nothing.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::group::{TargetGroup, WrittenGroup};
+use crate::kubernetes::KubernetesSd;
 
 /// One entry of `static_configs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,7 @@ pub struct SdConfigs {
     pub static_configs: Vec<StaticGroup>,
     pub file: Vec<FileSd>,
     pub http: Vec<HttpSd>,
+    pub kubernetes: Vec<KubernetesSd>,
     /// Mechanisms that are configured but not built in.
     pub not_built: Vec<&'static str>,
 }
@@ -101,11 +103,13 @@ impl SdConfigs {
             }
         }
         self.file.iter().try_for_each(FileSd::validate)?;
-        self.http.iter().try_for_each(HttpSd::validate)
+        self.http.iter().try_for_each(HttpSd::validate)?;
+        self.kubernetes.iter().try_for_each(KubernetesSd::validate)
     }
 
     /// Refuses what this build cannot do, by name.
     pub fn require_built(&self) -> Result<(), Error> {
+        self.kubernetes.iter().try_for_each(KubernetesSd::require_built)?;
         match self.not_built.first() {
             Some(mechanism) => Err(Error::NotBuilt { mechanism }),
             None => Ok(()),
@@ -120,6 +124,12 @@ impl SdConfigs {
             }
         }
         self.http.iter_mut().for_each(|h| h.set_http_directory(dir));
+        for k in &mut self.kubernetes {
+            k.set_http_directory(dir);
+            if !k.kubeconfig_file.is_empty() && !Path::new(&k.kubeconfig_file).is_absolute() {
+                k.kubeconfig_file = dir.join(&k.kubeconfig_file).to_string_lossy().into_owned();
+            }
+        }
     }
 }
 
@@ -161,7 +171,7 @@ macro_rules! discovery_struct {
                 (digitalocean_sd_configs, "digitalocean") (dns_sd_configs, "dns") (docker_sd_configs, "docker")
                 (dockerswarm_sd_configs, "dockerswarm") (ec2_sd_configs, "ec2") (eureka_sd_configs, "eureka")
                 (gce_sd_configs, "gce") (hetzner_sd_configs, "hetzner") (ionos_sd_configs, "ionos")
-                (kubernetes_sd_configs, "kubernetes") (kuma_sd_configs, "kuma") (lightsail_sd_configs, "lightsail")
+                (kuma_sd_configs, "kuma") (lightsail_sd_configs, "lightsail")
                 (linode_sd_configs, "linode") (marathon_sd_configs, "marathon") (nerve_sd_configs, "nerve")
                 (nomad_sd_configs, "nomad") (oci_sd_configs, "oci") (openstack_sd_configs, "openstack")
                 (outscale_sd_configs, "outscale") (ovhcloud_sd_configs, "ovhcloud") (puppetdb_sd_configs, "puppetdb")
@@ -192,6 +202,8 @@ macro_rules! discovery_struct {
                 pub file_sd_configs: Vec<$crate::FileSd> = Vec::new(),
                 #[serde(skip_serializing_if = "Vec::is_empty")]
                 pub http_sd_configs: Vec<$crate::HttpSd> = Vec::new(),
+                #[serde(skip_serializing_if = "Vec::is_empty")]
+                pub kubernetes_sd_configs: Vec<$crate::kubernetes::KubernetesSd> = Vec::new(),
                 $(
                     #[serde(skip_serializing_if = "ferula_scraper_discovery::discovery_struct_parts::unset")]
                     pub $foreign: $crate::Foreign = $crate::Foreign(0),
@@ -208,6 +220,7 @@ macro_rules! discovery_struct {
                     static_configs: self.static_configs.clone(),
                     file: self.file_sd_configs.clone(),
                     http: self.http_sd_configs.clone(),
+                    kubernetes: self.kubernetes_sd_configs.clone(),
                     not_built,
                 }
             }
@@ -217,6 +230,7 @@ macro_rules! discovery_struct {
                 sd.set_directory(dir);
                 self.file_sd_configs = sd.file;
                 self.http_sd_configs = sd.http;
+                self.kubernetes_sd_configs = sd.kubernetes;
             }
         }
     };

@@ -5,6 +5,7 @@ pub mod file;
 mod foreign;
 mod group;
 pub mod http;
+pub mod kubernetes;
 mod manager;
 mod metrics;
 

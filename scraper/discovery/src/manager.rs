@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use crate::config::{FileSd, HttpSd, SdConfigs};
 use crate::error::Error;
 use crate::group::TargetGroup;
+use crate::kubernetes::{self, KubernetesSd};
 use crate::metrics::Metrics;
 use crate::{file, http};
 
@@ -38,6 +39,7 @@ pub struct Discovery {
     runtime: Handle,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    clusters: Arc<kubernetes::Clusters>,
     jobs: Mutex<BTreeMap<String, Job>>,
 }
 
@@ -66,6 +68,7 @@ enum Mechanism {
     Static(Vec<TargetGroup>),
     File(FileSd),
     Http(Box<HttpSd>),
+    Kubernetes(Box<KubernetesSd>),
 }
 
 impl Mechanism {
@@ -74,6 +77,7 @@ impl Mechanism {
             Mechanism::Static(_) => "static",
             Mechanism::File(_) => "file",
             Mechanism::Http(_) => "http",
+            Mechanism::Kubernetes(_) => "kubernetes",
         }
     }
 }
@@ -119,7 +123,7 @@ impl Discovery {
     pub fn new(name: &'static str, runtime: Handle, clock: Arc<dyn Clock>, registry: &Registry) -> Discovery {
         let metrics = Metrics::new(registry);
         metrics.failed_configs.with(&[name]).set(0.0);
-        Discovery { name, runtime, clock, metrics, jobs: Mutex::default() }
+        Discovery { name, runtime, clock, metrics, clusters: Arc::default(), jobs: Mutex::default() }
     }
 
     /// Replaces all jobs. Nothing changes if any configuration is refused. Providers with equal configuration go on.
@@ -184,6 +188,9 @@ impl Discovery {
             }
             (Mechanism::File(config), _) => Some(self.runtime.spawn(file::run(config, publish))),
             (Mechanism::Http(config), Some(client)) => Some(self.runtime.spawn(http::run(*config, client, publish))),
+            (Mechanism::Kubernetes(config), _) => {
+                Some(self.runtime.spawn(kubernetes::run(*config, Arc::clone(&self.clusters), publish)))
+            }
             (Mechanism::Http(_), None) => None, // mechanisms() makes a client for each
         };
         Provider { id, mechanism, _task: task.map(|t| AbortOnDrop(t.abort_handle())) }
@@ -207,6 +214,7 @@ fn mechanisms(configs: &SdConfigs) -> Result<Vec<(Mechanism, Option<Client>)>, E
     let groups = configs.static_configs.iter().enumerate().map(|(i, g)| g.group(i)).collect();
     out.push((Mechanism::Static(groups), None));
     out.extend(configs.file.iter().map(|f| (Mechanism::File(f.clone()), None)));
+    out.extend(configs.kubernetes.iter().map(|k| (Mechanism::Kubernetes(Box::new(k.clone())), None)));
     for http in &configs.http {
         let client = Client::new(&http.http_config())?;
         out.push((Mechanism::Http(Box::new(http.clone())), Some(client)));

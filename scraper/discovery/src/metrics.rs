@@ -15,6 +15,8 @@ pub(crate) struct Metrics {
     pub file_scan: Summary,
     pub file_watcher_errors: Counter,
     pub http_failures: Counter,
+    pub kubernetes_events: CounterVec,
+    pub kubernetes_failures: Counter,
 }
 
 impl Metrics {
@@ -71,9 +73,28 @@ impl Metrics {
                 "prometheus_sd_file_watcher_errors_total",
                 "The number of File-SD errors caused by filesystem watch failures.",
             ),
+            kubernetes_events: r.counter_vec(
+                "prometheus_sd_kubernetes_events_total",
+                "The number of Kubernetes events handled.",
+                &["role", "event"],
+            ),
+            kubernetes_failures: r
+                .counter("prometheus_sd_kubernetes_failures_total", "The number of failed WATCH/LIST requests."),
             http_failures: r
                 .counter("prometheus_sd_http_failures_total", "Number of HTTP service discovery refresh failures."),
         }
+    }
+
+    /// Counts what the watches of a role saw since the last time.
+    pub(crate) fn count_kubernetes(&self, role: &str, before: &mut [u64; 3], now: [u64; 3]) {
+        let since = |i: usize| match (before.get(i), now.get(i)) {
+            (Some(b), Some(n)) => n.saturating_sub(*b),
+            _ => 0,
+        };
+        self.kubernetes_events.with(&[role, "update"]).inc_by(since(0));
+        self.kubernetes_events.with(&[role, "delete"]).inc_by(since(1));
+        self.kubernetes_failures.inc_by(since(2));
+        *before = now;
     }
 
     /// Of one provider's current set.

@@ -20,6 +20,9 @@ struct Window {
 }
 
 fn window(params: &ferula_net::listen::Params) -> Result<Window, ApiError> {
+    if let Some(e) = &params.error {
+        return Err(ApiError::bad_data(format_args!("error parsing form values: {e}")));
+    }
     Ok(Window {
         limit: time::limit(params, "limit")?,
         start_ms: time::time_or(params, "start", time::MIN_TIME_MS)?,

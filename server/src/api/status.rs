@@ -24,8 +24,11 @@ pub(super) async fn build_info(State(app): State<Arc<App>>) -> HandlerResult {
 }
 
 /// Answers before the server is ready, too: that is what it is for.
-pub(super) async fn wal_replay(State(_app): State<Arc<App>>) -> HandlerResult {
-    Ok(Answer::json(br#"{"min":0,"max":0,"current":0}"#.to_vec()))
+pub(super) async fn wal_replay(State(app): State<Arc<App>>) -> HandlerResult {
+    let mut j = Json::new();
+    j.raw("{\"min\":").integer(app.replay.min.load(Relaxed)).raw(",\"max\":").integer(app.replay.max.load(Relaxed));
+    j.raw(",\"current\":").integer(app.replay.current.load(Relaxed)).raw("}");
+    Ok(Answer::json(j.into_bytes()))
 }
 
 /// Banners of the web UI; there are none.

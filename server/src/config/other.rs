@@ -89,6 +89,28 @@ impl Default for ExemplarsConfig {
 }
 
 impl StorageConfig {
+    /// The store's options: the file's settings stand above those of the flags. Exemplars stay off unless a flag has
+    /// switched them on.
+    pub(crate) fn applied_to(&self, flags: &ferula_tsdb::Options) -> ferula_tsdb::Options {
+        let mut options = flags.clone();
+        if let Some(exemplars) = &self.exemplars
+            && options.max_exemplars > 0
+        {
+            options.max_exemplars = usize::try_from(exemplars.max_exemplars).unwrap_or(0);
+        }
+        let Some(tsdb) = &self.tsdb else { return options };
+        options.out_of_order_window_ms = tsdb.out_of_order_time_window.ms();
+        if let Some(retention) = &tsdb.retention {
+            if !retention.time.is_zero() {
+                options.retention_ms = retention.time.ms();
+            }
+            if retention.size != Bytes::default() {
+                options.retention_size_bytes = retention.size.0;
+            }
+        }
+        options
+    }
+
     pub(super) fn is_default(&self) -> bool {
         *self == StorageConfig::default()
     }

@@ -237,32 +237,40 @@ impl RemoteWrite {
                     }
                 }
             };
-            // Exemplars ride on the newest sample of their series, which is where upstream's appender puts them too.
+            // Exemplars ride on the newest sample of their series.
             let mut exemplars = Vec::new();
             for exemplar in series.exemplars() {
                 let (labels, sample) = exemplar?;
                 let labels = Labels::from_pairs(labels);
                 exemplars.push(Exemplar { labels, value: sample.value, t_ms: Some(sample.t_ms) });
             }
-            let last = series.samples().count().saturating_sub(1);
-            for (i, sample) in series.samples().enumerate() {
-                let sample = sample?;
-                let carried: &[Exemplar] = if i == last { &exemplars } else { &[] };
-                let options = AppendOptions { exemplars: carried, ..AppendOptions::default() };
-                if one(sample.t_ms, Value::Float(sample.value), &options, outcome) {
-                    outcome.samples += 1;
-                    outcome.exemplars += carried.len() as u64;
-                }
-            }
-            for histogram in series.histograms() {
-                let histogram = histogram?;
-                let t_ms = histogram.timestamp;
-                let options = AppendOptions::default();
-                let stored = match native(histogram) {
-                    Native::Integer(h) => one(t_ms, Value::Histogram(&h), &options, outcome),
-                    Native::Float(h) => one(t_ms, Value::FloatHistogram(&h), &options, outcome),
+            let mut floats_left = series.samples().count();
+            // A series may change from floats to histograms and back: both lists, each in rising time, become one.
+            let mut floats = series.samples().peekable();
+            let mut histograms = series.histograms().peekable();
+            loop {
+                let float_is_next = match (floats.peek(), histograms.peek()) {
+                    (Some(Ok(f)), Some(Ok(h))) => f.t_ms <= h.timestamp,
+                    (float, _) => float.is_some(),
                 };
-                outcome.histograms += u64::from(stored);
+                if float_is_next {
+                    let Some(sample) = floats.next().transpose()? else { break };
+                    floats_left -= 1;
+                    let carried: &[Exemplar] = if floats_left == 0 { &exemplars } else { &[] };
+                    let options = AppendOptions { exemplars: carried, ..AppendOptions::default() };
+                    if one(sample.t_ms, Value::Float(sample.value), &options, outcome) {
+                        outcome.samples += 1;
+                        outcome.exemplars += carried.len() as u64;
+                    }
+                } else {
+                    let Some(histogram) = histograms.next().transpose()? else { break };
+                    let (t_ms, options) = (histogram.timestamp, AppendOptions::default());
+                    let stored = match native(histogram) {
+                        Native::Integer(h) => one(t_ms, Value::Histogram(&h), &options, outcome),
+                        Native::Float(h) => one(t_ms, Value::FloatHistogram(&h), &options, outcome),
+                    };
+                    outcome.histograms += u64::from(stored);
+                }
             }
         }
         Ok(())
@@ -404,6 +412,38 @@ fn native(h: remote::Histogram) -> Native {
         negative_buckets: h.negative_deltas,
         custom_values: h.custom_values,
     })
+}
+
+/// For fuzzing: reads all of a decoded request, and holds what it finds against prost's reading.
+#[doc(hidden)]
+pub fn fuzz(request: &[u8]) {
+    let mut labels = Vec::new();
+    let mut builder = LabelsBuilder::new();
+    let mut read = || -> Result<(usize, usize), WireError> {
+        let (mut series, mut entries) = (0, 0);
+        for one in wire::series(request) {
+            let one = one?;
+            one.labels(&mut labels)?;
+            let _ = valid_labels(&labels, &mut builder); // an answer either way
+            for sample in one.samples() {
+                sample?;
+            }
+            for exemplar in one.exemplars() {
+                exemplar?;
+            }
+            for histogram in one.histograms() {
+                drop(native(histogram?));
+            }
+            series += 1;
+            entries += one.entries().count();
+        }
+        Ok((series, entries))
+    };
+    let theirs = <remote::WriteRequest as ferula_proto::Message>::decode(request);
+    if let (Ok((series, entries)), Ok(theirs)) = (read(), theirs) {
+        let of = |s: &remote::TimeSeries| s.samples.len() + s.exemplars.len() + s.histograms.len();
+        assert_eq!((series, entries), (theirs.timeseries.len(), theirs.timeseries.iter().map(of).sum()));
+    }
 }
 
 #[cfg(test)]

@@ -126,6 +126,13 @@ async fn stores_samples_histograms_and_exemplars() {
         ]
     );
     assert_eq!(r.write(vec![]).await.0, 204);
+
+    let mut mixed = series(&[("__name__", "mixed")], &[(100, 1.0), (300, 2.0)]);
+    mixed.histograms = vec![remote::Histogram { timestamp: 200, ..Default::default() }];
+    assert_eq!(r.write(vec![mixed]).await.0, 204);
+    let times: Vec<String> =
+        r.stored().iter().skip(4).map(|l| l.split(['@', ' ']).nth_back(1).unwrap().into()).collect();
+    assert_eq!(times, ["100", "200", "300"], "in order of time, whatever they are");
 }
 
 #[tokio::test]

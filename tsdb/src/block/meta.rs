@@ -44,7 +44,7 @@ pub struct Stats {
     pub num_tombstones: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Compaction {
     pub level: u32,
@@ -59,6 +59,9 @@ pub struct Compaction {
     pub deletable: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hints: Vec<String>,
+    /// Fields this program does not know.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,11 @@ fn is_zero(n: &u64) -> bool {
 }
 
 impl Meta {
+    /// Whether its samples came out of order: of two samples of one time, such a one counts, as upstream has it. Any hint
+    /// means this, and any field unknown to us: only a plain cut of the head may decide where the head begins.
+    pub fn is_out_of_order(&self) -> bool {
+        !self.compaction.hints.is_empty() || !self.compaction.other.is_empty()
+    }
     pub fn read(fs: &dyn Fs, dir: &Path) -> Result<Meta, Error> {
         let path = dir.join(names::META);
         let bytes = fs.read(&path).map_err(Error::io("reading", &path))?;

@@ -11,10 +11,14 @@ use ferula_fs::{Fs, Mapping};
 use crate::chunk::Encoding;
 use crate::error::Error;
 use crate::format::names;
-use crate::index::IndexReader;
+use crate::index::{ChunkMeta, IndexReader};
+use crate::query::select::LabelIndex;
 use chunk_file::ChunkFile;
 pub use meta::Meta;
 pub use tombstones::Tombstones;
+
+/// Series whose chunks are compared with the range in `meta.json` when a block is opened.
+const SERIES_ASKED: usize = 256;
 
 /// An open block. Everything is mapped when it is opened, so that its folder may go while readers still hold it.
 #[derive(Debug)]
@@ -44,7 +48,31 @@ impl Block {
             }
         }
         let tombstones = Tombstones::read(fs, dir)?;
-        Ok(Block { dir: dir.to_owned(), meta, index, chunks, tombstones: RwLock::new(tombstones), size_bytes })
+        let block = Block { dir: dir.to_owned(), meta, index, chunks, tombstones: RwLock::new(tombstones), size_bytes };
+        block.check_meta()?;
+        Ok(block)
+    }
+
+    /// `meta.json` has no checksum, and a wrong range would hide samples without a word: so some series are asked.
+    fn check_meta(&self) -> Result<(), Error> {
+        let path = self.dir.join(names::META);
+        let name = self.dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if !name.starts_with(&self.meta.ulid) {
+            return Err(Error::corrupt(&path, 0, format!("it is of block {}", self.meta.ulid)));
+        }
+        let series = self.index.all()?;
+        let mut chunks = Vec::new();
+        for s in series.iter().step_by((series.len() / SERIES_ASKED).max(1)) {
+            // What is wrong with a series itself shows when it is read.
+            if self.index.series(*s, &mut chunks).is_err() {
+                continue;
+            }
+            let outside = |c: &ChunkMeta| c.mint_ms < self.meta.min_time_ms || c.maxt_ms >= self.meta.max_time_ms;
+            if chunks.iter().any(outside) {
+                return Err(Error::corrupt(&path, 0, "chunks lie outside the block's range"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether any of the inclusive range lies in this block, whose own range is half open.

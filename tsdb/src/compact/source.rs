@@ -8,6 +8,7 @@ use ferula_model::{LabelView, Labels};
 use crate::block::Block;
 use crate::chunk::Encoding;
 use crate::error::Error;
+use crate::head::out_of_order::OooValue;
 use crate::head::series::{Bytes, ChunkView, MemSeries};
 use crate::head::{Head, Intervals};
 use crate::index::ChunkMeta;
@@ -74,6 +75,41 @@ impl Source for HeadSource<'_> {
                 |c: ChunkView| Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data: c.data };
             let pieces = chunks.into_iter().map(piece).collect();
             return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted: self.head.deleted(s.series_ref) }));
+        }
+        Ok(None)
+    }
+}
+
+/// The head's samples that came out of order, of a half-open range; remembers what it handed out.
+pub struct OutOfOrderSource<'a> {
+    inner: HeadSource<'a>,
+    pub taken: Vec<(Arc<MemSeries>, Vec<i64>)>,
+}
+
+impl<'a> OutOfOrderSource<'a> {
+    pub fn new(head: &'a Head, mint_ms: i64, end_ms: i64) -> OutOfOrderSource<'a> {
+        OutOfOrderSource { inner: HeadSource::new(head, mint_ms, end_ms), taken: Vec::new() }
+    }
+}
+
+impl Source for &mut OutOfOrderSource<'_> {
+    fn symbols(&self, into: &mut BTreeSet<Box<str>>) {
+        self.inner.symbols(into);
+    }
+    fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
+        let (mint_ms, end_ms) = (self.inner.mint_ms, self.inner.end_ms);
+        for s in self.inner.series.by_ref() {
+            let samples: Vec<(i64, OooValue)> = match &s.state().out_of_order {
+                Some(o) => o.range(mint_ms, end_ms.saturating_sub(1)).to_vec(),
+                None => continue,
+            };
+            if samples.is_empty() {
+                continue;
+            }
+            self.taken.push((Arc::clone(&s), samples.iter().map(|(t, _)| *t).collect()));
+            let deleted = self.inner.head.deleted(s.series_ref);
+            let pieces = super::write::encode_late(samples);
+            return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted }));
         }
         Ok(None)
     }

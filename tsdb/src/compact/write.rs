@@ -16,9 +16,11 @@ use crate::encoding::Malformed;
 use crate::error::Error;
 use crate::format::names;
 use crate::head::Intervals;
+use crate::head::out_of_order::OooValue;
 use crate::head::read::add_interval;
 use crate::head::series::Bytes;
 use crate::index::{ChunkMeta, IndexWriter};
+use crate::record::histograms::Native;
 
 /// Samples in a chunk that had to be encoded anew.
 const SAMPLES_PER_CHUNK: u16 = 120;
@@ -259,6 +261,20 @@ impl Open {
             _ => false,
         }
     }
+}
+
+/// Chunks of samples that came out of order; their times ascend.
+pub(super) fn encode_late(samples: Vec<(i64, OooValue)>) -> Vec<Piece> {
+    let value = |v| match v {
+        OooValue::Float(bits) => Value::Float(bits),
+        OooValue::Histogram(h) => match Arc::unwrap_or_clone(h) {
+            Native::Integer(h) => Value::Integer(Box::new(h)),
+            Native::Float(h) => Value::FloatHistogram(Arc::new(h)),
+        },
+    };
+    let mut out = Vec::new();
+    encode(samples.into_iter().map(|(t, v)| (t, value(v))).collect(), &mut out);
+    out
 }
 
 fn encode(samples: Vec<(i64, Value)>, out: &mut Vec<Piece>) {

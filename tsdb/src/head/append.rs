@@ -118,7 +118,8 @@ impl Appender for HeadAppender<'_> {
             Value::FloatHistogram(h) => h.validate().map_err(|_| AppendError::InvalidHistogram)?,
             Value::Float(_) => {}
         }
-        if t_ms < self.from(t_ms) {
+        let is_late = t_ms < self.from(t_ms);
+        if is_late && !head.takes_out_of_order(t_ms, head.max_time())? {
             add(&head.counts.out_of_bounds, 1);
             return Err(AppendError::OutOfBounds);
         }
@@ -143,14 +144,21 @@ impl Appender for HeadAppender<'_> {
             _ => Ok(()),
         };
         drop(state);
-        if let Err(e) = checked {
-            add(&head.counts.out_of_order, u64::from(e == AppendError::OutOfOrder));
-            return Err(e);
+        let out_of_order = is_late || checked == Err(AppendError::OutOfOrder);
+        if out_of_order {
+            if options.reject_out_of_order || !head.takes_out_of_order(t_ms, head.max_time())? {
+                add(&head.counts.out_of_order, 1);
+                return Err(AppendError::OutOfOrder);
+            }
+        } else {
+            checked?;
         }
         self.add_exemplars(&series, t_ms, options.exemplars);
         let id = SeriesRef(series.series_ref);
-        self.batch.mint_ms = self.batch.mint_ms.min(t_ms);
-        self.batch.maxt_ms = self.batch.maxt_ms.max(t_ms);
+        if !out_of_order {
+            self.batch.mint_ms = self.batch.mint_ms.min(t_ms);
+            self.batch.maxt_ms = self.batch.maxt_ms.max(t_ms);
+        }
         match (native, value) {
             (Some(h), _) => self.batch.histograms.push((series, t_ms, h)),
             (None, Value::Float(v)) => self.batch.floats.push((series, t_ms, v)),

@@ -1,4 +1,5 @@
 //! Logging a batch and making it visible.
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ferula_model::LabelView;
@@ -6,10 +7,12 @@ use ferula_storage::{AppendError, CommitStats, Durability};
 
 use super::append::Batch;
 use super::exemplars::Verdict;
+use super::out_of_order::OooValue;
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::error::Error;
 use crate::record;
+use crate::record::histograms::Native;
 use crate::record::samples::Sample;
 use crate::wal::compress::Compressor;
 use crate::wal::writer::Packed;
@@ -22,14 +25,15 @@ impl Head {
             return Ok(stats);
         }
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(&self.records(&batch))?),
+            Some(wal) => Some(wal.write(self.records(&batch))?),
             None => None,
         };
         for series in batch.series() {
             series.logged.store(true, Ordering::Release);
         }
         self.widen(batch.mint_ms.max(self.min_valid_time()), batch.maxt_ms);
-        self.apply(batch, &mut stats);
+        let late = self.apply(batch, &mut stats);
+        self.log_late(late, durability)?;
         add(&self.counts.floats_appended, stats.floats);
         add(&self.counts.histograms_appended, stats.histograms);
         add(&self.counts.exemplars_appended, stats.exemplars);
@@ -76,28 +80,45 @@ impl Head {
         records
     }
 
-    fn apply(&self, batch: Batch, stats: &mut CommitStats) {
+    /// Returns what had to be kept beside the chunks.
+    fn apply(&self, batch: Batch, stats: &mut CommitStats) -> Late {
         let commit = self.isolation.begin();
         let mark = (commit.id, self.isolation.low_watermark());
         // Compaction may have begun since the samples were checked: what it cuts off is refused from here on.
         let valid_from = self.min_valid_time();
+        let head_max = self.max_time();
+        let mut late = Late::default();
+        let is_late = |result: Result<bool, AppendError>, t_ms| {
+            result == Err(AppendError::OutOfOrder) && self.takes_out_of_order(t_ms, head_max) == Ok(true)
+        };
         for (series, t_ms, value) in batch.floats {
-            if t_ms < valid_from {
-                self.count_refused(Err(AppendError::OutOfBounds), stats);
-                continue;
-            }
             let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
-            let result = series.state().append_float(t_ms, value.to_bits(), mark, self.rules, &mut store);
+            let mut state = series.state();
+            let mut result = match t_ms < valid_from {
+                true => Err(AppendError::OutOfOrder),
+                false => state.append_float(t_ms, value.to_bits(), mark, self.rules, &mut store),
+            };
+            if is_late(result, t_ms) {
+                result = Ok(state.insert_out_of_order(t_ms, OooValue::Float(value.to_bits())));
+                late.floats.push(Sample { series: series.series_ref, t_ms, value });
+            }
             stats.floats += u64::from(result == Ok(true));
             self.count_refused(result, stats);
         }
         for (series, t_ms, native) in batch.histograms {
-            if t_ms < valid_from {
-                self.count_refused(Err(AppendError::OutOfBounds), stats);
-                continue;
-            }
             let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
-            let result = series.state().append_histogram(t_ms, native, mark, self.rules, &mut store);
+            let mut state = series.state();
+            let kept = if self.wbl.is_some() { Some(Arc::new(native.clone())) } else { None };
+            let mut result = match t_ms < valid_from {
+                true => Err(AppendError::OutOfOrder),
+                false => state.append_histogram(t_ms, native, mark, self.rules, &mut store),
+            };
+            if is_late(result, t_ms)
+                && let Some(native) = kept
+            {
+                result = Ok(state.insert_out_of_order(t_ms, OooValue::Histogram(Arc::clone(&native))));
+                late.histograms.push((series.series_ref, t_ms, native));
+            }
             stats.histograms += u64::from(result == Ok(true));
             self.count_refused(result, stats);
         }
@@ -107,6 +128,34 @@ impl Head {
                 stats.exemplars += u64::from(ring.add(e) == Verdict::New);
             }
         }
+        late
+    }
+
+    /// Logs what came out of order a second time: the other log is cut by time.
+    fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
+        let Some(wbl) = &self.wbl else { return Ok(()) };
+        if late.floats.is_empty() && late.histograms.is_empty() {
+            return Ok(());
+        }
+        add(&self.counts.out_of_order_appended, (late.floats.len() + late.histograms.len()) as u64);
+        let mut compressor = Compressor::new(self.compression);
+        let mut records = Vec::new();
+        if !late.floats.is_empty() {
+            let mut out = Vec::new();
+            record::samples::encode(late.floats.into_iter(), &mut out);
+            records.push(compressor.compress(out));
+        }
+        for kind in record::histograms::KINDS {
+            let mut of_kind =
+                late.histograms.iter().filter(|(_, _, h)| record::histograms::kind_of(h) == kind).peekable();
+            if of_kind.peek().is_some() {
+                let mut out = Vec::new();
+                record::histograms::encode(kind, of_kind.map(|(s, t, h)| (*s, *t, &**h)), &mut out);
+                records.push(compressor.compress(out));
+            }
+        }
+        let position = wbl.write(records)?;
+        if durability == Durability::Synced { wbl.sync_to(position) } else { Ok(()) }
     }
 
     fn count_refused(&self, result: Result<bool, AppendError>, stats: &mut CommitStats) {
@@ -115,6 +164,13 @@ impl Head {
             add(&self.counts.out_of_order, 1);
         }
     }
+}
+
+/// What a commit kept beside the chunks.
+#[derive(Default)]
+struct Late {
+    floats: Vec<Sample>,
+    histograms: Vec<(u64, i64, Arc<Native>)>,
 }
 
 impl Batch {

@@ -5,10 +5,12 @@
 pub mod append;
 pub mod commit;
 pub mod exemplars;
+pub mod gather;
 pub mod gc;
 pub mod head_chunks;
 pub mod index;
 pub mod isolation;
+pub mod out_of_order;
 pub mod postings;
 pub mod read;
 pub mod replay;
@@ -47,6 +49,9 @@ pub struct Head {
     pub(crate) aliases: RwLock<HashMap<u64, u64>>,
     pub(crate) wal: Option<Arc<Wal>>,
     pub(crate) chunks: Option<HeadChunks>,
+    /// Log of the samples that came out of order.
+    pub(crate) wbl: Option<Arc<Wal>>,
+    out_of_order_window_ms: i64,
     compression: Compression,
     pub(crate) rules: CutRules,
     max_series: u64,
@@ -72,6 +77,7 @@ pub struct Counts {
     pub floats_appended: AtomicU64,
     pub histograms_appended: AtomicU64,
     pub out_of_order: AtomicU64,
+    pub out_of_order_appended: AtomicU64,
     pub out_of_bounds: AtomicU64,
     pub too_old: AtomicU64,
     pub exemplars_appended: AtomicU64,
@@ -96,6 +102,8 @@ impl Head {
             aliases: RwLock::default(),
             wal,
             chunks: None,
+            wbl: None,
+            out_of_order_window_ms: options.out_of_order_window_ms.max(0),
             compression: options.wal_compression,
             rules: CutRules {
                 chunk_range_ms: options.block_range_ms.max(1),
@@ -131,6 +139,17 @@ impl Head {
     pub(crate) fn appendable_from(&self) -> i64 {
         let window = self.max_time().saturating_sub(self.rules.chunk_range_ms / 2);
         window.max(self.min_valid_time.load(Ordering::Acquire))
+    }
+    /// Whether a sample that is too late for the chunks may be kept beside them, given the head's newest time.
+    pub(crate) fn takes_out_of_order(&self, t_ms: i64, head_max_ms: i64) -> Result<bool, AppendError> {
+        match self.out_of_order_window_ms {
+            0 => Ok(false),
+            window if t_ms >= head_max_ms.saturating_sub(window) => Ok(true),
+            _ => {
+                add(&self.counts.too_old, 1);
+                Err(AppendError::TooOld)
+            }
+        }
     }
     pub(crate) fn min_valid_time(&self) -> i64 {
         self.min_valid_time.load(Ordering::Acquire)

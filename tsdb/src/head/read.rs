@@ -95,7 +95,7 @@ impl LabelIndex for HeadIndex<'_> {
     fn value_count(&self, name: &str) -> usize {
         self.head.symbols.lookup(name).and_then(|n| self.postings.values(n)).map_or(0, |v| v.len())
     }
-    fn lists(&self, name: &str, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
+    fn lists(&self, name: &str, prefixes: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
         let Some(values) = self.head.symbols.lookup(name).and_then(|n| self.postings.values(n)) else {
             return Ok(Vec::new());
         };
@@ -103,7 +103,7 @@ impl LabelIndex for HeadIndex<'_> {
             .iter()
             .filter(|(v, _)| {
                 let text = self.head.symbols.get(**v);
-                text.starts_with(prefix) && wanted(text)
+                (prefixes.is_empty() || prefixes.iter().any(|p| text.starts_with(&**p))) && wanted(text)
             })
             .map(|(_, list)| &**list)
             .collect();

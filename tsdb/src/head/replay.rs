@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError};
 
 use ferula_model::Labels;
 
+use super::gather::{Applied, Gather};
 use super::head_chunks::Loaded;
+use super::out_of_order::OooValue;
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::encoding::Malformed;
@@ -34,8 +36,8 @@ pub struct Replay<'a> {
     aliases: HashMap<u64, Arc<MemSeries>>,
     chunks: Loaded,
     pub stats: ReplayStats,
-    mint_ms: i64,
-    maxt_ms: i64,
+    gather: Gather,
+    applied: Applied,
     /// Samples before this are in blocks.
     valid_from: i64,
 }
@@ -49,8 +51,8 @@ impl<'a> Replay<'a> {
             aliases: HashMap::new(),
             chunks,
             stats: ReplayStats::default(),
-            mint_ms: i64::MAX,
-            maxt_ms: i64::MIN,
+            gather: Gather::default(),
+            applied: Applied::nothing(),
             valid_from,
         }
     }
@@ -59,7 +61,37 @@ impl<'a> Replay<'a> {
         head.series.by_ref(series_ref).or_else(|| aliases.get(&series_ref).cloned())
     }
 
-    pub fn apply(&mut self, bytes: &[u8]) {
+    /// Applies a record of the log of samples that came out of order. To be called after the other log is through.
+    pub fn apply_late(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let (head, aliases) = (self.head, &self.aliases);
+        let insert = |series: u64, t_ms: i64, value: OooValue| match Self::find(head, aliases, series) {
+            Some(s) => u64::from(s.state().insert_out_of_order(t_ms, value)),
+            None => 0,
+        };
+        let (mut samples, mut histograms) = (0, 0);
+        let result = match record::kind(bytes) {
+            kind::SAMPLES => record::samples::decode(bytes, |s| {
+                samples += insert(s.series, s.t_ms, OooValue::Float(s.value.to_bits()));
+            }),
+            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
+                record::histograms::decode(bytes, |s| {
+                    histograms += insert(s.series, s.t_ms, OooValue::Histogram(Arc::new(s.histogram)));
+                })
+            }
+            kind::MMAP_MARKERS => Ok(()),
+            _ => {
+                self.stats.unknown += 1;
+                Ok(())
+            }
+        };
+        self.stats.samples += samples;
+        self.stats.histograms += histograms;
+        self.stats.malformed += u64::from(result.is_err());
+        result
+    }
+
+    /// Applies a record; one that does not decode although its checksum is right may have been applied in part.
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         self.stats.records += 1;
         let result = match record::kind(bytes) {
             kind::SERIES => self.series(bytes),
@@ -75,10 +107,8 @@ impl<'a> Replay<'a> {
                 Ok(())
             }
         };
-        if let Err(m) = result {
-            self.stats.malformed += 1;
-            tracing::warn!(what = m.0, kind = record::kind(bytes), "a record of the write-ahead log is malformed");
-        }
+        self.stats.malformed += u64::from(result.is_err());
+        result
     }
 
     fn series(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
@@ -94,8 +124,8 @@ impl<'a> Replay<'a> {
                 if is_new && let Some(mut found) = self.chunks.remove(&series_ref) {
                     found.retain(|c| c.maxt_ms >= self.valid_from);
                     if let (Some(first), Some(last)) = (found.first(), found.last()) {
-                        self.mint_ms = self.mint_ms.min(first.mint_ms.max(self.valid_from));
-                        self.maxt_ms = self.maxt_ms.max(last.maxt_ms);
+                        self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
+                        self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
                     }
                     add(&self.head.counts.chunks_created, found.len() as u64);
                     series.state().adopt(found);
@@ -107,60 +137,42 @@ impl<'a> Replay<'a> {
         })
     }
 
+    /// The reference a series goes by.
+    fn canonical(aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> u64 {
+        if aliases.is_empty() { series_ref } else { aliases.get(&series_ref).map_or(series_ref, |s| s.series_ref) }
+    }
+
     fn samples(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let (head, aliases, stats) = (self.head, &self.aliases, &mut self.stats);
-        let (mut mint, mut maxt) = (self.mint_ms, self.maxt_ms);
-        let mut unknown_max = 0;
+        let (gather, aliases) = (&mut self.gather, &self.aliases);
         let result = record::samples::decode(bytes, |s| {
-            if s.t_ms < self.valid_from {
-                return;
-            }
-            let Some(series) = Self::find(head, aliases, s.series) else {
-                stats.orphaned += 1;
-                unknown_max = unknown_max.max(s.series);
-                return;
-            };
-            let mut store = |c| head.store_chunk(series.series_ref, c);
-            let mut state = series.state();
-            if state.is_covered(s.t_ms) {
-                return;
-            }
-            if state.append_float(s.t_ms, s.value.to_bits(), (0, u64::MAX), head.rules, &mut store) == Ok(true) {
-                stats.samples += 1;
-                mint = mint.min(s.t_ms);
-                maxt = maxt.max(s.t_ms);
+            if s.t_ms >= self.valid_from {
+                gather.float(Self::canonical(aliases, s.series), s.t_ms, s.value.to_bits());
             }
         });
-        (self.mint_ms, self.maxt_ms) = (mint, maxt);
-        head.note_ref(unknown_max);
+        self.apply_if_full();
         result
     }
 
     fn histograms(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let (head, aliases, stats) = (self.head, &self.aliases, &mut self.stats);
-        let (mut mint, mut maxt) = (self.mint_ms, self.maxt_ms);
+        let (gather, aliases) = (&mut self.gather, &self.aliases);
         let result = record::histograms::decode(bytes, |s| {
-            if s.t_ms < self.valid_from {
-                return;
-            }
-            let Some(series) = Self::find(head, aliases, s.series) else {
-                stats.orphaned += 1;
-                head.note_ref(s.series);
-                return;
-            };
-            let mut store = |c| head.store_chunk(series.series_ref, c);
-            let mut state = series.state();
-            if state.is_covered(s.t_ms) {
-                return;
-            }
-            if state.append_histogram(s.t_ms, s.histogram, (0, u64::MAX), head.rules, &mut store) == Ok(true) {
-                stats.histograms += 1;
-                mint = mint.min(s.t_ms);
-                maxt = maxt.max(s.t_ms);
+            if s.t_ms >= self.valid_from {
+                gather.histogram(Self::canonical(aliases, s.series), s.t_ms, s.histogram);
             }
         });
-        (self.mint_ms, self.maxt_ms) = (mint, maxt);
+        self.apply_if_full();
         result
+    }
+
+    fn apply_if_full(&mut self) {
+        if self.gather.is_full(self.head.series_count()) {
+            self.apply_gathered();
+        }
+    }
+
+    fn apply_gathered(&mut self) {
+        let done = self.gather.apply(self.head);
+        self.applied.merge(&done);
     }
 
     fn tombstones(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
@@ -183,10 +195,14 @@ impl<'a> Replay<'a> {
     }
 
     /// Sets the head's range. To be called after the last record.
-    pub fn finish(self) -> ReplayStats {
+    pub fn finish(mut self) -> ReplayStats {
+        self.apply_gathered();
+        self.stats.samples += self.applied.stats.samples;
+        self.stats.histograms += self.applied.stats.histograms;
+        self.stats.orphaned += self.applied.stats.orphaned;
         let aliases = self.aliases.iter().map(|(alias, s)| (*alias, s.series_ref));
         self.head.aliases.write().unwrap_or_else(PoisonError::into_inner).extend(aliases);
-        self.head.widen(self.mint_ms, self.maxt_ms);
+        self.head.widen(self.applied.mint_ms, self.applied.maxt_ms);
         let h = &self.head.counts;
         for c in [&h.floats_appended, &h.histograms_appended, &h.series_created] {
             c.store(0, Ordering::Relaxed); // replayed ones were counted when they first came

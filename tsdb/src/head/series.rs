@@ -10,6 +10,7 @@ use ferula_model::{FloatHistogram, Histogram, LabelView, Labels};
 use ferula_storage::AppendError;
 
 use super::isolation::{Reader, Trail};
+use super::out_of_order::{OooValue, OutOfOrder};
 use super::symbols::Symbols;
 use crate::Error;
 use crate::chunk::histogram::Fit;
@@ -94,6 +95,7 @@ pub struct State {
     trail: Trail,
     pub full: Vec<FullChunk>,
     histogram: Option<Box<HistogramPart>>,
+    pub(crate) out_of_order: Option<Box<OutOfOrder>>,
     has_samples: bool,
 }
 
@@ -189,7 +191,7 @@ impl State {
         }
     }
     pub fn is_empty(&self) -> bool {
-        self.full.is_empty() && self.open_view().is_none()
+        self.full.is_empty() && self.open_view().is_none() && self.out_of_order.is_none()
     }
     /// Whether the newest sample is a histogram.
     pub fn is_histogram(&self) -> bool {
@@ -463,6 +465,19 @@ impl State {
         }
         chunks.reverse();
         Ok(Snapshot { chunks })
+    }
+
+    /// Keeps a sample beside the chunks; `false` if one of its time is there.
+    pub fn insert_out_of_order(&mut self, t_ms: i64, value: OooValue) -> bool {
+        self.out_of_order.get_or_insert_default().insert(t_ms, value)
+    }
+    pub fn remove_out_of_order(&mut self, times: &[i64]) {
+        if let Some(o) = &mut self.out_of_order {
+            o.remove(times);
+            if o.is_empty() {
+                self.out_of_order = None;
+            }
+        }
     }
 
     /// Drops full chunks that end before `mint_ms`. Returns how many.

@@ -294,16 +294,21 @@ impl LabelIndex for IndexReader {
     fn value_count(&self, name: &str) -> usize {
         self.names.get(name).map_or(0, |v| v.count)
     }
-    fn lists(&self, name: &str, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
+    fn lists(&self, name: &str, prefixes: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
         let mut offsets = Vec::new();
-        self.walk(name, prefix, |v, postings| {
-            let in_prefix = v.starts_with(prefix);
-            if in_prefix && wanted(v) {
-                offsets.push(postings);
-            }
-            in_prefix || v < prefix
-        })
-        .map_err(self.damaged(0))?;
+        let everything = [String::new()];
+        for prefix in if prefixes.is_empty() { &everything[..] } else { prefixes } {
+            self.walk(name, prefix, |v, postings| {
+                let in_prefix = v.starts_with(prefix.as_str());
+                if in_prefix && wanted(v) {
+                    offsets.push(postings);
+                }
+                in_prefix || v < prefix.as_str()
+            })
+            .map_err(self.damaged(0))?;
+        }
+        offsets.sort_unstable();
+        offsets.dedup();
         let lists = offsets.into_iter().map(|o| self.postings_at(o)).collect::<Result<Vec<_>, _>>()?;
         Ok(union(&lists.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }

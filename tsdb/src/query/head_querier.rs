@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ferula_model::labels::compare;
 use ferula_model::{Charge, Exemplar, LabelView, Matcher};
+use ferula_storage::merge::merge_series;
 use ferula_storage::{
     Annotations, Column, ExemplarSeries, LabelHints, Querier, QueryContext, QueryStats, SampleBatch, SampleIter,
     SelectHints, Series, SeriesSet, StorageError,
@@ -13,6 +14,7 @@ use super::select::select;
 use crate::chunk::decode;
 use crate::error::Error;
 use crate::head::isolation::Reader;
+use crate::head::out_of_order::OooIter;
 use crate::head::series::{ChunkView, MemSeries};
 use crate::head::{Head, Intervals};
 
@@ -162,24 +164,32 @@ impl SeriesSet for HeadSeriesSet {
         loop {
             let series = self.series.next()?;
             let read = |at| self.head.file_chunk(at);
-            let snapshot = series.state().snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
+            let state = series.state();
+            let snapshot = state.snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
+            let late = state.out_of_order.as_ref().map(|o| o.range(self.mint_ms, self.maxt_ms).to_vec());
+            let late = late.unwrap_or_default();
+            drop(state);
             let chunks = match snapshot {
                 Ok(s) => s.chunks,
                 Err(e) => return Some(Err(e.into())),
             };
-            if chunks.is_empty() {
+            if chunks.is_empty() && late.is_empty() {
                 continue; // nothing of it lies in the range
             }
             self.given += 1;
             QueryStats::add(&self.ctx.stats.series, 1);
             let deleted = self.head.deleted(series.series_ref);
-            let samples: Box<dyn SampleIter> = if self.series_only {
-                Box::new(ChunkIter::new(Vec::new(), self.mint_ms, self.maxt_ms, deleted, None))
-            } else {
-                QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
-                Box::new(ChunkIter::new(chunks, self.mint_ms, self.maxt_ms, deleted, Some(self.ctx.clone())))
-            };
-            return Some(Ok(Series { labels: series, samples }));
+            let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
+            QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
+            late.retain(|(t, _)| !deleted.iter().any(|(a, b)| a <= t && t <= b));
+            let in_order = ChunkIter::new(chunks, self.mint_ms, self.maxt_ms, deleted, self.ctx.clone());
+            let in_order = Series { labels: Arc::clone(&series) as _, samples: Box::new(in_order) };
+            if late.is_empty() {
+                return Some(Ok(in_order));
+            }
+            QueryStats::add(&self.ctx.stats.samples, late.len() as u64);
+            let late = Series { labels: series, samples: Box::new(OooIter::new(late)) };
+            return merge_series(vec![late, in_order]).map(Ok);
         }
     }
 }
@@ -190,17 +200,11 @@ pub struct ChunkIter {
     mint_ms: i64,
     maxt_ms: i64,
     deleted: Intervals,
-    ctx: Option<QueryContext>,
+    ctx: QueryContext,
 }
 
 impl ChunkIter {
-    pub fn new(
-        chunks: Vec<ChunkView>,
-        mint_ms: i64,
-        maxt_ms: i64,
-        deleted: Intervals,
-        ctx: Option<QueryContext>,
-    ) -> ChunkIter {
+    pub fn new(chunks: Vec<ChunkView>, mint_ms: i64, maxt_ms: i64, deleted: Intervals, ctx: QueryContext) -> ChunkIter {
         ChunkIter { chunks: chunks.into_iter(), mint_ms, maxt_ms, deleted, ctx }
     }
 }
@@ -214,9 +218,7 @@ impl SampleIter for ChunkIter {
             result.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {
-                if let Some(ctx) = &self.ctx {
-                    QueryStats::add(&ctx.stats.samples, out.len() as u64);
-                }
+                QueryStats::add(&self.ctx.stats.samples, out.len() as u64);
                 return Ok(true);
             }
         }

@@ -2,6 +2,7 @@
 use std::borrow::Cow;
 
 use ferula_model::{MatchOp, Matcher};
+use ferula_regex::Literals;
 
 use crate::error::Error;
 use crate::head::postings::{intersect, subtract, union};
@@ -12,8 +13,9 @@ pub trait LabelIndex {
     fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, Error>;
     /// How many values the name has, roughly.
     fn value_count(&self, name: &str) -> usize;
-    /// The lists of every value that `wanted` accepts, merged. `prefix`: no other values need be asked.
-    fn lists(&self, name: &str, prefix: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error>;
+    /// The lists of every value that `wanted` accepts, merged. Values that begin with none of `prefixes` need not be
+    /// asked, unless there are none.
+    fn lists(&self, name: &str, prefixes: &[String], wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error>;
     /// Those of `series` whose value of `name` ("" if absent) `wanted` accepts.
     fn filter(&self, series: Vec<u32>, name: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error>;
 }
@@ -48,7 +50,7 @@ pub fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<Vec<u32>, 
         } else if is_cheaper_to_filter(index, m, found.len()) {
             index.filter(found, &m.name, &|v| m.matches(v))?
         } else {
-            subtract(&found, &index.lists(&m.name, "", &|v| !m.matches(v))?)
+            subtract(&found, &index.lists(&m.name, &[], &|v| !m.matches(v))?)
         };
     }
     Ok(found)
@@ -65,52 +67,21 @@ fn accepted(index: &dyn LabelIndex, m: &Matcher) -> Result<Vec<u32>, Error> {
         let lists = values.iter().map(|v| index.list(&m.name, v)).collect::<Result<Vec<_>, _>>()?;
         return Ok(union(&lists.iter().map(|l| &**l).collect::<Vec<_>>()));
     }
-    index.lists(&m.name, literal_prefix(m), &|v| m.matches(v))
+    index.lists(&m.name, prefixes(m), &|v| m.matches(v))
 }
 
-/// The strings a pattern like `a|b|c` stands for: then no value need be tried.
-fn alternatives(m: &Matcher) -> Option<Vec<&str>> {
-    if m.op != MatchOp::RegexMatch || !m.value.bytes().all(|b| is_literal(b) || b == b'|') {
-        return None;
-    }
-    let mut values: Vec<&str> = m.value.split('|').collect();
-    values.sort_unstable();
-    values.dedup();
-    Some(values)
-}
-
-/// What every value must begin with.
-fn literal_prefix(m: &Matcher) -> &str {
-    if m.op != MatchOp::RegexMatch || m.value.contains('|') {
-        return "";
-    }
-    let plain = m.value.bytes().take_while(|b| is_literal(*b)).count();
-    let (prefix, rest) = m.value.split_at_checked(plain).unwrap_or_default();
-    // A quantifier belongs to the last character.
-    match rest.bytes().next() {
-        Some(b'?' | b'*' | b'{' | b'+') => prefix.get(..prefix.len().saturating_sub(1)).unwrap_or(""),
-        _ => prefix,
+/// The strings an expression like `a|b|c` stands for: then no value need be tried.
+fn alternatives(m: &Matcher) -> Option<&[String]> {
+    match (m.op, m.regex().map(|r| r.literals())) {
+        (MatchOp::RegexMatch, Some(Literals::Exact(values))) => Some(values),
+        _ => None,
     }
 }
 
-fn is_literal(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'/' | b' ' | b',' | b'=' | b'@' | b'%')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn literals_are_seen() {
-        let re = |p: &str| Matcher::new(MatchOp::RegexMatch, "a", p).unwrap();
-        assert_eq!(alternatives(&re("b|a|b")), Some(vec!["a", "b"]));
-        assert_eq!(alternatives(&re("b|a.")), None);
-        for (pattern, prefix) in
-            [("foo.*", "foo"), ("foo?x", "fo"), ("a|b.*", ""), (".*x", ""), ("ab(c|d)", ""), ("x{2}", "")]
-        {
-            assert_eq!(literal_prefix(&re(pattern)), prefix, "{pattern}");
-        }
-        assert_eq!(literal_prefix(&re("ab[cd]")), "ab");
+/// What every value must begin with: one of these.
+fn prefixes(m: &Matcher) -> &[String] {
+    match (m.op, m.regex().map(|r| r.literals())) {
+        (MatchOp::RegexMatch, Some(Literals::Prefix(prefixes))) => prefixes,
+        _ => &[],
     }
 }

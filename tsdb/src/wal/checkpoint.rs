@@ -48,7 +48,7 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
     }
     let segments = segment::list(&**fs, wal)?;
     inputs.extend(segments.into_iter().filter(|s| (first..=last).contains(s)).map(|s| segment::path(wal, s)));
-    let out = Wal::open(Arc::clone(fs), &tmp, 0)?;
+    let out = Wal::open(Arc::clone(fs), &tmp, 0)?.without_rescue();
     let mut compressor = Compressor::new(keep.compression);
     let mut written = 0;
     for path in inputs {
@@ -58,7 +58,7 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
         while reader.next(&mut input) {
             match filter(&input, keep, &mut stats) {
                 Ok(Some(filtered)) => {
-                    out.write(&[compressor.compress(filtered)])?;
+                    out.write(vec![compressor.compress(filtered)])?;
                     written += 1;
                 }
                 Ok(None) => {}

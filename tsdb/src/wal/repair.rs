@@ -28,8 +28,10 @@ pub fn segment(fs: &dyn Fs, root: &Path, path: &Path, damages: &[Damage], now_ms
     let mut record = Vec::new();
     while reader.next(&mut record) {
         // Plain records are read by everybody; compression is not worth keeping for the few that are rewritten.
-        let at = good.len() as u64;
-        page::frame(&mut good, at, &record, 0);
+        if crate::record::check(&record).is_ok() {
+            let at = good.len() as u64;
+            page::frame(&mut good, at, &record, 0);
+        }
     }
     fs.write_atomically(path, &good).map_err(Error::io("rewriting", path))?;
     let bytes_lost = damages.iter().map(|d| d.to - d.from).sum();

@@ -1,7 +1,10 @@
 //! Appending to the log, and syncing it for many committers at once.
 //!
 //! One batch is one write to the file. A write that fails is cut away again, so that nothing acknowledged ever lies
-//! behind a tear. A sync that fails poisons the log: what the file holds is unknown from then on.
+//! behind a tear. A sync that fails is final for its file: what that holds is unknown from then on. What was written
+//! since the last sync is kept in memory for this case and goes, synced, into a new segment; if that fails too, the log is
+//! poisoned and refuses everything.
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,12 +25,17 @@ pub struct Position {
 /// A compressed record and its flag, from `Compressor::compress`.
 pub type Packed = (Vec<u8>, u8);
 
+/// Batches kept for a failed sync; more are synced at once.
+const UNSYNCED_MAX_BYTES: usize = 32 << 20;
+
 #[derive(Debug)]
 pub struct Wal {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
     segment_bytes: u64,
     writer: Mutex<Writer>,
+    /// Whether a failed sync can be made good. Not for a log that is thrown away when anything fails.
+    keeps_unsynced: bool,
     sync: Mutex<Syncing>,
     synced: Condvar,
     pub stats: Stats,
@@ -51,6 +59,9 @@ struct Writer {
     offset: u64,
     /// Framed bytes of the batch at hand.
     out: Vec<u8>,
+    /// Batches written since the last sync, and the places behind them.
+    unsynced: VecDeque<(Position, Vec<Packed>)>,
+    unsynced_bytes: usize,
     /// Why nothing may be written any more.
     poisoned: Option<String>,
 }
@@ -60,6 +71,14 @@ struct Syncing {
     upto: Position,
     running: bool,
     failed: Option<String>,
+}
+
+impl Writer {
+    fn forget_unsynced(&mut self, upto: Position) {
+        while let Some((_, batch)) = self.unsynced.pop_front_if(|(end, _)| *end <= upto) {
+            self.unsynced_bytes -= batch.iter().map(|(r, _)| r.len()).sum::<usize>();
+        }
+    }
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,13 +98,28 @@ impl Wal {
         fs.sync_dir(ferula_fs::parent(dir)).map_err(Error::io("syncing", dir))?;
         Ok(Wal {
             segment_bytes: if segment_bytes == 0 { SEGMENT_BYTES } else { segment_bytes },
-            writer: Mutex::new(Writer { segment: number, file, offset: 0, out: Vec::new(), poisoned: None }),
+            writer: Mutex::new(Writer {
+                segment: number,
+                file,
+                offset: 0,
+                out: Vec::new(),
+                unsynced: VecDeque::new(),
+                unsynced_bytes: 0,
+                poisoned: None,
+            }),
             sync: Mutex::new(Syncing { upto: Position { segment: number, offset: 0 }, ..Syncing::default() }),
+            keeps_unsynced: true,
             synced: Condvar::new(),
             fs,
             dir: dir.to_owned(),
             stats: Stats::default(),
         })
+    }
+
+    /// For a log whose maker starts anew after any failure.
+    pub fn without_rescue(mut self) -> Wal {
+        self.keeps_unsynced = false;
+        self
     }
 
     pub fn dir(&self) -> &Path {
@@ -98,16 +132,30 @@ impl Wal {
     }
 
     /// Writes a batch, all of it or nothing. Returns the place behind it.
-    pub fn write(&self, records: &[Packed]) -> Result<Position, Error> {
+    pub fn write(&self, records: Vec<Packed>) -> Result<Position, Error> {
         let mut w = lock(&self.writer);
         if let Some(why) = &w.poisoned {
             return Err(Error::Poisoned(why.clone()));
         }
-        let result = self.write_locked(&mut w, records);
-        if result.is_err() {
+        if let Err(e) = self.write_locked(&mut w, &records) {
             self.stats.writes_failed.fetch_add(1, Ordering::Relaxed);
+            return Err(e);
         }
-        result.map(|()| Position { segment: w.segment, offset: w.offset })
+        let position = Position { segment: w.segment, offset: w.offset };
+        if self.keeps_unsynced {
+            w.unsynced_bytes += records.iter().map(|(r, _)| r.len()).sum::<usize>();
+            w.unsynced.push_back((position, records));
+            if w.unsynced_bytes > UNSYNCED_MAX_BYTES {
+                // Nobody has synced for long: the memory is worth more than the wait.
+                match w.file.sync_data() {
+                    Ok(()) => w.forget_unsynced(position),
+                    Err(e) => {
+                        self.rescue(&mut w, Error::io("syncing", &segment::path(&self.dir, position.segment))(e))?
+                    }
+                }
+            }
+        }
+        Ok(position)
     }
 
     fn write_locked(&self, w: &mut Writer, records: &[Packed]) -> Result<(), Error> {
@@ -165,13 +213,41 @@ impl Wal {
             }
         }
         if let Err(e) = w.file.sync_data() {
-            let e = Error::io("syncing", &segment::path(&self.dir, w.segment))(e);
-            w.poisoned = Some(e.to_string());
-            return Err(e);
+            return self.rescue(w, Error::io("syncing", &segment::path(&self.dir, w.segment))(e));
         }
+        w.forget_unsynced(Position { segment: w.segment, offset: u64::MAX });
         w.file = create(&*self.fs, &self.dir, w.segment + 1)?;
         w.segment += 1;
         w.offset = 0;
+        Ok(())
+    }
+
+    /// After a failed sync: everything that was not synced before goes into a new segment.
+    fn rescue(&self, w: &mut Writer, failure: Error) -> Result<(), Error> {
+        tracing::error!(error = %failure, "a sync of the write-ahead log failed; what it should have saved is written again");
+        let result = if self.keeps_unsynced { self.rewrite(w) } else { Err(failure.clone()) };
+        if let Err(second) = &result {
+            let why = format!("{failure}; then {second}");
+            tracing::error!(why, "the write-ahead log is read-only from now on");
+            w.poisoned = Some(why);
+        }
+        result
+    }
+
+    fn rewrite(&self, w: &mut Writer) -> Result<(), Error> {
+        w.file = create(&*self.fs, &self.dir, w.segment + 1)?;
+        w.segment += 1;
+        w.offset = 0;
+        let mut out = Vec::new();
+        for (record, flags) in w.unsynced.iter().flat_map(|(_, batch)| batch) {
+            let at = out.len() as u64;
+            page::frame(&mut out, at, record, *flags);
+        }
+        let path = segment::path(&self.dir, w.segment);
+        w.file.append(&out).map_err(Error::io("writing", &path))?;
+        w.offset = out.len() as u64;
+        w.file.sync_data().map_err(Error::io("syncing", &path))?;
+        w.forget_unsynced(Position { segment: w.segment, offset: u64::MAX });
         Ok(())
     }
 
@@ -200,24 +276,44 @@ impl Wal {
         let result = file.sync_data(); // earlier segments were synced when they were closed
         self.stats.syncs.fetch_add(1, Ordering::Relaxed);
         self.stats.sync_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        let result = self.synced_or_rescued(result, &file, upto);
         let mut s = lock(&self.sync);
         s.running = false;
         let result = match result {
-            Ok(()) => {
+            Ok(upto) => {
                 s.upto = s.upto.max(upto);
                 Ok(())
             }
             Err(e) => {
-                let e = Error::io("syncing", &segment::path(&self.dir, upto.segment))(e);
                 s.failed = Some(e.to_string());
-                tracing::error!(error = %e, "the write-ahead log cannot be synced; it is read-only from now on");
-                lock(&self.writer).poisoned = Some(e.to_string());
                 Err(e)
             }
         };
         drop(s);
         self.synced.notify_all();
         result
+    }
+
+    /// How far everything is on disk, after a sync of `file` ended with `result`.
+    fn synced_or_rescued(
+        &self,
+        result: std::io::Result<()>,
+        file: &Arc<dyn File>,
+        upto: Position,
+    ) -> Result<Position, Error> {
+        let mut w = lock(&self.writer);
+        let Err(e) = result else {
+            w.forget_unsynced(upto);
+            return Ok(upto);
+        };
+        let failure = Error::io("syncing", &segment::path(&self.dir, upto.segment))(e);
+        if Arc::ptr_eq(&w.file, file) {
+            self.rescue(&mut w, failure)?;
+        } else if let Some(why) = &w.poisoned {
+            return Err(Error::Poisoned(why.clone()));
+        }
+        // The segment was closed meanwhile: that synced it, or rescued what was in it.
+        Ok(upto)
     }
 
     /// Syncs whatever was written and not yet synced.
@@ -265,13 +361,13 @@ mod tests {
         let fs = Faulty::default();
         let w = wal(&fs, 64 * 1024);
         for i in 0..250 {
-            w.write(&batch(i)).unwrap();
+            w.write(batch(i)).unwrap();
         }
         assert_eq!(w.position().segment, 1);
         drop(w);
         let w = wal(&fs, 64 * 1024);
         assert_eq!(w.position(), Position { segment: 2, offset: 0 });
-        w.write(&[(vec![9; 200_000], 0)]).unwrap(); // larger than a segment
+        w.write(vec![(vec![9; 200_000], 0)]).unwrap(); // larger than a segment
         let got = read_all(&fs);
         assert_eq!(got.len(), 501);
         assert_eq!(got[498], vec![249; 549]);
@@ -285,7 +381,7 @@ mod tests {
             fs.fail_at(fs.operations() + fail, ErrorKind::Other);
             let mut want = Vec::new();
             for i in 0..30 {
-                match w.write(&batch(i)) {
+                match w.write(batch(i)) {
                     Ok(_) => want.extend(batch(i).into_iter().map(|p| p.0)),
                     Err(e) => assert!(e.to_string().contains("injected"), "{e}"),
                 }
@@ -298,11 +394,11 @@ mod tests {
     fn a_full_disk_is_survived_and_recovers() {
         let fs = Faulty::default();
         let w = wal(&fs, 0);
-        w.write(&batch(1)).unwrap();
+        w.write(batch(1)).unwrap();
         fs.set_capacity(fs.used_bytes() + 100);
-        assert!(w.write(&batch(2)).unwrap_err().is_disk_full());
+        assert!(w.write(batch(2)).unwrap_err().is_disk_full());
         fs.set_capacity(u64::MAX);
-        w.write(&batch(3)).unwrap();
+        w.write(batch(3)).unwrap();
         assert_eq!(read_all(&fs).len(), 4);
     }
 
@@ -312,7 +408,7 @@ mod tests {
         let w = wal(&fs, 64 * 1024);
         fs.sync_dir(Path::new("/")).unwrap();
         for i in 0..200 {
-            let p = w.write(&batch(i)).unwrap();
+            let p = w.write(batch(i)).unwrap();
             if i == 120 {
                 w.sync_to(p).unwrap();
             }
@@ -324,14 +420,34 @@ mod tests {
     }
 
     #[test]
+    fn one_failed_sync_is_made_good() {
+        let fs = Faulty::default();
+        let w = wal(&fs, 0);
+        fs.sync_dir(Path::new("/")).unwrap();
+        w.sync_to(w.write(batch(1)).unwrap()).unwrap();
+        w.write(batch(2)).unwrap();
+        let p = w.write(batch(3)).unwrap();
+        fs.fail_at(fs.operations(), ErrorKind::Other);
+        w.sync_to(p).unwrap();
+        assert_eq!(w.position().segment, 1);
+        w.write(batch(4)).unwrap();
+        for seed in 0..20 {
+            let got = read_all(&fs.crash_image(seed));
+            for i in 1..=3 {
+                assert!(batch(i).iter().all(|(r, _)| got.contains(r)), "batch {i} is lost");
+            }
+        }
+    }
+
+    #[test]
     fn a_failed_sync_poisons() {
         let fs = Faulty::default();
         let w = wal(&fs, 0);
-        let p = w.write(&batch(1)).unwrap();
+        let p = w.write(batch(1)).unwrap();
         fs.fail_syncs(true);
         assert!(w.sync_to(p).is_err());
         fs.fail_syncs(false);
         assert!(matches!(w.sync_to(p), Err(Error::Poisoned(_))));
-        assert!(matches!(w.write(&batch(1)), Err(Error::Poisoned(_))));
+        assert!(matches!(w.write(batch(1)), Err(Error::Poisoned(_))));
     }
 }

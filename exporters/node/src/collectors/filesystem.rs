@@ -50,8 +50,7 @@ pub(super) fn build(context: &Context) -> Result<Collect, Error> {
     let flags = &context.flags;
     let flag = "collector.filesystem.mount-timeout";
     let given = flags.value(flag);
-    let timeout = given.strip_suffix('s').and_then(|s| s.parse::<f64>().ok()).filter(|s| *s > 0.0 && *s < 1e6);
-    let Some(timeout) = timeout else {
+    let Some(timeout_ms) = ferula_model::duration::parse_ms(given).ok().and_then(|ms| u64::try_from(ms).ok()) else {
         return Err(Error::Value { flag: flag.to_owned(), value: given.to_owned() });
     };
     let file_systems = FileSystems {
@@ -67,7 +66,7 @@ pub(super) fn build(context: &Context) -> Result<Collect, Error> {
             "collector.filesystem.fs-types-include",
         )?,
         // Before the whole collector is given up, the mounts that did answer must be told.
-        timeout: Duration::from_secs_f64(timeout).min(DEADLINE - Duration::from_millis(500)),
+        timeout: Duration::from_millis(timeout_ms).min(DEADLINE - Duration::from_millis(500)),
         ask: Arc::new(statfs),
         stuck: Arc::default(),
     };

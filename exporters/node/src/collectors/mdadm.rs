@@ -71,7 +71,7 @@ fn arrays(text: &str) -> Result<Vec<Array>, CollectError> {
 
 fn array(line: &str, following: &[&str]) -> Option<Array> {
     let mut words = line.split_whitespace();
-    let (device, ":", state) = (words.next()?, words.next()?, words.next()?) else { return None };
+    let (device, ":") = (words.next()?, words.next()?) else { return None };
     let count = |what: &str| line.matches(what).count() as f64;
     let status = following.first()?;
     let blocks: f64 = status.split_whitespace().next()?.parse().ok()?;
@@ -95,7 +95,6 @@ fn array(line: &str, following: &[&str]) -> Option<Array> {
             break;
         }
     }
-    let _ = state;
     Some(Array {
         device: device.to_owned(),
         state: now,

@@ -4,12 +4,14 @@ mod attributes;
 mod bonding;
 mod btrfs;
 mod buddyinfo;
+mod cgroups;
 mod conntrack;
 mod cpu;
 mod cpu_vulnerabilities;
 mod cpufreq;
 mod diskstats;
 mod dmi;
+mod dmmultipath;
 mod edac;
 mod entropy;
 mod fibrechannel;
@@ -20,6 +22,8 @@ mod infiniband;
 mod interrupts;
 mod ipvs;
 mod kernel_hung;
+mod ksmd;
+mod lnstat;
 mod loadavg;
 mod mdadm;
 mod meminfo;
@@ -37,6 +41,7 @@ mod processes;
 mod rapl;
 mod schedstat;
 mod selinux;
+mod slabinfo;
 mod sockstat;
 mod softirqs;
 mod softnet;
@@ -50,8 +55,10 @@ mod udp_queues;
 mod uname;
 mod vmstat;
 mod watchdog;
+mod xfrm;
 mod xfs;
 mod zfs;
+mod zoneinfo;
 
 use std::sync::Arc;
 
@@ -158,7 +165,7 @@ pub(crate) const ALL: &[Spec] = &[
     spec!("bonding", true, plain!(bonding::collect)),
     spec!("btrfs", true, plain!(btrfs::collect)),
     spec!("buddyinfo", false, plain!(buddyinfo::collect)),
-    spec!("cgroups", false, None),
+    spec!("cgroups", false, plain!(cgroups::collect)),
     spec!("conntrack", true, plain!(conntrack::collect)),
     spec!(
         "cpu",
@@ -195,7 +202,7 @@ pub(crate) const ALL: &[Spec] = &[
         ]
     ),
     spec!("dmi", true, plain!(dmi::collect)),
-    spec!("dmmultipath", true, None),
+    spec!("dmmultipath", true, plain!(dmmultipath::collect)),
     spec!("drbd", false, None),
     spec!("drm", false, None),
     spec!("edac", true, plain!(edac::collect)),
@@ -291,8 +298,8 @@ pub(crate) const ALL: &[Spec] = &[
         )]
     ),
     spec!("kernel_hung", true, plain!(kernel_hung::collect)),
-    spec!("ksmd", false, None),
-    spec!("lnstat", false, None),
+    spec!("ksmd", false, plain!(ksmd::collect)),
+    spec!("lnstat", false, plain!(lnstat::collect)),
     spec!("loadavg", true, plain!(loadavg::collect)),
     spec!("logind", false, None),
     spec!("mdadm", true, plain!(mdadm::collect)),
@@ -380,7 +387,15 @@ pub(crate) const ALL: &[Spec] = &[
     spec!("runit", false, None),
     spec!("schedstat", true, plain!(schedstat::collect)),
     spec!("selinux", true, plain!(selinux::collect)),
-    spec!("slabinfo", false, None),
+    spec!(
+        "slabinfo",
+        false,
+        Some(slabinfo::build),
+        [
+            ("collector.slabinfo.slabs-include", ".*", &[], "Regexp of slabs to include in slabinfo collector."),
+            ("collector.slabinfo.slabs-exclude", "", &[], "Regexp of slabs to exclude in slabinfo collector."),
+        ]
+    ),
     spec!("sockstat", true, plain!(sockstat::collect)),
     spec!("softirqs", false, plain!(softirqs::collect)),
     spec!("softnet", true, plain!(softnet::collect)),
@@ -431,8 +446,8 @@ pub(crate) const ALL: &[Spec] = &[
     ),
     spec!("watchdog", true, plain!(watchdog::collect)),
     spec!("wifi", false, None),
-    spec!("xfrm", false, None),
+    spec!("xfrm", false, plain!(xfrm::collect)),
     spec!("xfs", true, plain!(xfs::collect)),
     spec!("zfs", true, plain!(zfs::collect)),
-    spec!("zoneinfo", false, None),
+    spec!("zoneinfo", false, plain!(zoneinfo::collect)),
 ];

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use axum::Router;
 use clap::{Args, Command, FromArgMatches};
 use ferula_exporters_node::{Flags, router};
 use ferula_instrument::Registry;
@@ -16,15 +17,24 @@ pub fn flags(arguments: &[String]) -> Flags {
     Flags::from_arg_matches(&matches).unwrap()
 }
 
-/// Our page for these flags and this query.
-pub async fn page(arguments: &[String], query: &str) -> String {
-    let router = router(flags(arguments), Registry::new()).unwrap_or_else(|e| panic!("{e}"));
+/// Our exporter for these flags.
+pub fn exporter(arguments: &[String]) -> Router {
+    router(flags(arguments), Registry::new()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Its page for a query.
+pub async fn ask(exporter: &Router, query: &str) -> String {
     let request = http::Request::get(format!("/metrics?{query}")).body(axum::body::Body::empty()).unwrap();
-    let response = router.oneshot(request).await.unwrap();
+    let response = exporter.clone().oneshot(request).await.unwrap();
     let status = response.status();
     let body = String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
     assert_eq!(status, 200, "{body}");
     body
+}
+
+/// Our page for these flags and this query.
+pub async fn page(arguments: &[String], query: &str) -> String {
+    ask(&exporter(arguments), query).await
 }
 
 /// The name a line of the page is about, followed by a blank.

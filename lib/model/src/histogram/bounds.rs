@@ -1,7 +1,6 @@
 //! Where buckets begin and end, and how indices of one resolution map to a coarser one.
-use std::sync::OnceLock;
-
 use super::CUSTOM_BUCKETS_SCHEMA;
+use super::fractions::FRACTIONS;
 
 pub const SCHEMA_MIN: i32 = -4;
 pub const SCHEMA_MAX: i32 = 8;
@@ -9,12 +8,6 @@ pub const SCHEMA_MAX: i32 = 8;
 /// Whether `schema` is one of the exponential ones, -4..=8.
 pub fn is_exponential_schema(schema: i32) -> bool {
     (SCHEMA_MIN..=SCHEMA_MAX).contains(&schema)
-}
-
-/// `2^(i/256 - 1)` for `i` in 0..256: the fractions of schema 8; every coarser schema takes each 2nd, 4th, ... of them.
-fn fractions() -> &'static [f64; 256] {
-    static TABLE: OnceLock<[f64; 256]> = OnceLock::new();
-    TABLE.get_or_init(|| std::array::from_fn(|i| 0.5 * (i as f64 / 256.0).exp2()))
 }
 
 /// `m * 2^e`, rounding once; exact for all `e` the callers produce.
@@ -48,7 +41,7 @@ pub fn bound(index: i32, schema: i32, custom: &[f64]) -> f64 {
         return ldexp(1.0, exp.clamp(-2200, 2200) as i32);
     }
     let shift = (schema as u32).min(8);
-    let fraction = fractions()[((index & ((1 << shift) - 1)) as usize) << (8 - shift)];
+    let fraction = FRACTIONS[((index & ((1 << shift) - 1)) as usize) << (8 - shift)];
     let exp = (i64::from(index) >> shift) + 1;
     if fraction == 0.5 && exp == 1025 {
         return f64::MAX;
@@ -72,7 +65,7 @@ mod tests {
             (0, 0, 1.0),
             (3, 0, 8.0),
             (-1, 0, 0.5),
-            (1, 1, std::f64::consts::SQRT_2),
+            (1, 1, 2.0 * 0.707_106_781_186_547_5),
             (512, 8, 4.0),
             (1, -1, 4.0),
             (-1, -1, 0.25),

@@ -5,6 +5,7 @@
 mod arithmetic;
 mod bounds;
 mod buckets;
+mod fractions;
 mod layout;
 mod print;
 mod reset;

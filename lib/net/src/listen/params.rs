@@ -10,6 +10,8 @@ use super::body::{self, BodyError};
 
 /// Go's own limit for a form body.
 const FORM_BYTES_MAX: usize = 10 << 20;
+/// Pairs kept; a body of ampersands must not become hundreds of megabytes of empty strings.
+const PAIRS_MAX: usize = 10_000;
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All parameters of a request, in order. As an extractor it reads a form body; every other body is left unread.
@@ -30,6 +32,10 @@ impl Params {
 
     fn parse(&mut self, text: &[u8]) {
         for pair in text.split(|b| *b == b'&').filter(|p| !p.is_empty()) {
+            if self.pairs.len() >= PAIRS_MAX {
+                self.error.get_or_insert_with(|| format!("more than {PAIRS_MAX} parameters"));
+                return;
+            }
             if pair.contains(&b';') {
                 self.error.get_or_insert_with(|| "invalid semicolon separator in query".to_owned());
                 continue;
@@ -38,7 +44,11 @@ impl Params {
                 self.error.get_or_insert_with(|| format!("invalid URL escape {}", ferula_model::labels::quoted(&bad)));
                 continue;
             }
-            self.pairs.extend(form_urlencoded_pair(pair));
+            let (name, value) = match pair.iter().position(|b| *b == b'=') {
+                Some(i) => (&pair[..i], &pair[i + 1..]),
+                None => (pair, &b""[..]),
+            };
+            self.pairs.push((decode(name), decode(value)));
         }
     }
 
@@ -56,14 +66,6 @@ impl Params {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))
     }
-}
-
-fn form_urlencoded_pair(pair: &[u8]) -> Option<(String, String)> {
-    let (name, value) = match pair.iter().position(|b| *b == b'=') {
-        Some(i) => (&pair[..i], &pair[i + 1..]),
-        None => (pair, &b""[..]),
-    };
-    Some((decode(name), decode(value)))
 }
 
 fn decode(text: &[u8]) -> String {
@@ -150,5 +152,7 @@ mod tests {
             let p = Params::from_query(query);
             assert_eq!((p.error.as_deref(), p.get("a"), p.get("b")), (Some(error), "", kept), "{query}");
         }
+        let flood = Params::from_query(&"a&".repeat(1_000_000));
+        assert_eq!((flood.iter().count(), flood.error.is_some()), (PAIRS_MAX, true));
     }
 }

@@ -1,5 +1,5 @@
 //! Numbers for people: `humanize`, `humanize1024`, `humanizeDuration`, `humanizePercentage`, `humanizeTimestamp`.
-use crate::format::four_digits;
+use crate::float::four_digits;
 use crate::time;
 use crate::value::Value;
 

@@ -11,7 +11,7 @@ use super::aggregate_select;
 use crate::column::{ABSENT, Column, Stream, is_present, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
-use crate::identity::{Hidden, Identity};
+use crate::identity::{Hidden, Identity, InternedIds};
 use crate::math::{Mean, Sum, quantile};
 use crate::query::Query;
 
@@ -46,7 +46,7 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Re
                 states[i].add(q, a, c)?;
             }
             if a.op == AggregateOp::Quantile {
-                let span = a.param.as_ref().map_or(a.span, |p| p.span());
+                let span = a.param.as_ref().map_or(a.span, |p| p.without_parens().span());
                 param.iter().filter(|p| !(0.0..=1.0).contains(*p)).for_each(|p| q.notes.invalid_quantile(*p, span));
             }
             let columns = groups.labels.into_iter().zip(states).map(|(g, s)| s.finish(q, a, &param, g));
@@ -96,7 +96,7 @@ impl<'a> Groups<'a> {
         if !self.a.without && self.a.grouping.is_empty() && !self.labels.is_empty() {
             return 0;
         }
-        let Some((table, hidden, ids)) = c.id.interned() else { return self.of_text(c) };
+        let Some(InternedIds { table, hidden, ids }) = c.id.interned() else { return self.of_text(c) };
         if self.interned.of != Some((table, hidden)) {
             self.interned = Interned { of: Some((table, hidden)), ..Interned::default() };
         }

@@ -32,7 +32,7 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Re
 
 /// The parameter at every step: a count, or a ratio capped to -1..=1.
 fn checked(q: &Query<'_>, a: &AggregateExpr, mut param: Vec<f64>) -> Result<Vec<f64>, QueryError> {
-    let span = a.param.as_ref().map_or(a.span, |p| p.span());
+    let span = a.param.as_ref().map_or(a.span, |p| p.without_parens().span());
     for p in &mut param {
         if a.op == AggregateOp::LimitRatio {
             if p.is_nan() {

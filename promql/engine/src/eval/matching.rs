@@ -80,6 +80,9 @@ impl<'a> Match<'a> {
         let (fill_one, fill_many) =
             if self.swapped { (self.m.fill_lhs, self.m.fill_rhs) } else { (self.m.fill_rhs, self.m.fill_lhs) };
         if one.columns.is_empty() && fill_one.is_none() {
+            // Nothing will match, but what goes wrong on the other side still has to be said.
+            let mut many = many;
+            while many.next()?.is_some() {}
             return Ok(Vec::new());
         }
         let mut groups: HashMap<Vec<u8>, Group> = HashMap::with_capacity(one.columns.len());

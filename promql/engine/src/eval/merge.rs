@@ -84,6 +84,8 @@ pub(crate) fn merge(columns: Vec<Column>, how: Duplicates) -> Result<Vec<Column>
     let mut key = Vec::new();
     for c in columns {
         c.id.key_into(&mut key, |_| true);
+        // A name that will go and one that stays are different series, though not yet to be told apart.
+        key.push(u8::from(c.drop_name));
         match seen.get(&key) {
             None => {
                 seen.insert(key.clone(), out.len());
@@ -94,7 +96,6 @@ pub(crate) fn merge(columns: Vec<Column>, how: Duplicates) -> Result<Vec<Column>
                 if how == Duplicates::Refuse || first.overlaps(&c) {
                     return Err(QueryError::execution(SAME_LABELSET));
                 }
-                first.drop_name &= c.drop_name;
                 first.absorb(c);
             }
         }

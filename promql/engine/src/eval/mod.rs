@@ -59,6 +59,10 @@ impl<'a> Output<'a> {
 pub(crate) fn eval<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
     q.admit(grid)?;
     q.tick(1)?;
+    if grid.n > 1024 {
+        // Every node holds at least one column at a time.
+        q.charge(8 * grid.n as u64)?;
+    }
     if grid.n > 1 && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_)) && is_step_invariant(expr) {
         // The same at every step: computed once, at the first.
         return broadcast(q, eval_once(q, expr, Grid { n: 1, ..grid })?, grid);

@@ -53,6 +53,7 @@ impl Points {
         series.samples.skip_to(oldest);
         while series.samples.next_batch(batch)? {
             q.tick(1 + (batch.len() >> 10) as u32)?;
+            q.samples.add_decoded(batch.len() as u64);
             let from = batch.t_ms.partition_point(|t| *t < oldest);
             let to = batch.t_ms.partition_point(|t| *t <= newest);
             if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
@@ -155,6 +156,8 @@ pub(crate) struct Plan {
     pub version: u64,
     read: u64,
     widest: u64,
+    /// Steps whose window is not empty.
+    filled: u64,
 }
 
 impl Plan {
@@ -166,7 +169,7 @@ impl Plan {
         self.times.extend_from_slice(times);
         self.bounds.clear();
         self.version += 1;
-        (self.read, self.widest) = (0, 0);
+        (self.read, self.widest, self.filled) = (0, 0, 0);
         let (mut from, mut to) = (0, 0);
         for step in 0..steps.n {
             let end = steps.at(step);
@@ -174,6 +177,7 @@ impl Plan {
             advance(times, &mut to, end);
             self.bounds.push((from as u32, to as u32));
             self.read += (to - from) as u64;
+            self.filled += u64::from(from < to);
             self.widest = self.widest.max((to - from) as u64);
         }
     }
@@ -193,6 +197,7 @@ pub(crate) struct RangeVector<'a> {
     pub times: Reference,
     pub range_ms: i64,
     pub grid: Grid,
+    counted: bool,
     pub extension: Option<RangeExtension>,
     /// What annotations about the argument point at.
     pub span: Span,
@@ -231,6 +236,7 @@ impl<'a> RangeVector<'a> {
                     times,
                     range_ms,
                     grid,
+                    counted: q.counts(grid),
                     extension: v.extension,
                     span: m.span,
                 })
@@ -260,8 +266,10 @@ impl<'a> RangeVector<'a> {
                     times,
                     range_ms,
                     grid,
+                    counted: q.counts(grid),
                     extension: None,
-                    span: s.span,
+                    // Upstream's annotations about subqueries point at the start of the query.
+                    span: Span::default(),
                 })
             }
             _ => Err(QueryError::execution("expected a range vector")),
@@ -293,13 +301,15 @@ impl<'a> RangeVector<'a> {
 
     /// Counts a series of floats that a kernel takes as a whole, by [`Plan`].
     pub fn account(&self) -> Result<(), QueryError> {
-        if self.q.samples.wants_steps() {
+        if self.counted && self.q.samples.wants_steps() {
             for (step, (from, to)) in self.plan.bounds.iter().enumerate().filter(|(_, (from, to))| from < to) {
                 self.q.samples.add_read_at(step, u64::from(to - from));
             }
         }
-        self.q.samples.add_read(self.plan.read);
-        self.q.hold_briefly(self.plan.widest)?;
+        if self.counted {
+            self.q.samples.add_read(self.plan.read);
+        }
+        self.q.hold_briefly(self.plan.widest + self.plan.filled)?;
         self.q.tick(1 + (self.plan.read >> 8) as u32)
     }
 
@@ -311,7 +321,7 @@ impl<'a> RangeVector<'a> {
     ) -> Result<(), QueryError> {
         let p = &self.points;
         let (mut fl, mut fh, mut hl, mut hh) = (0, 0, 0, 0);
-        let (mut read, mut widest) = (0u64, 0u64);
+        let (mut read, mut widest, mut filled, mut pending) = (0u64, 0u64, 0u64, 0u64);
         let histogram_weight = p.histograms.first().map_or(0, |h| histogram_samples(h));
         for step in 0..self.times.n {
             let end_ms = self.times.at(step);
@@ -328,11 +338,13 @@ impl<'a> RangeVector<'a> {
             let samples = (fh - fl) as u64 + (hh - hl) as u64 * histogram_weight;
             read += samples;
             widest = widest.max(samples);
-            if self.q.samples.wants_steps() {
+            filled += 1;
+            if self.counted && self.q.samples.wants_steps() {
                 self.q.samples.add_read_at(step, samples);
             }
-            if step & 0x3ff == 0x3ff {
-                self.q.tick(1024)?;
+            pending += 1 + (samples >> 6);
+            if pending > 1024 {
+                self.q.tick(std::mem::take(&mut pending).min(1 << 20) as u32)?;
             }
             f(&Window {
                 float_ms: &p.float_ms[fl..fh],
@@ -349,8 +361,10 @@ impl<'a> RangeVector<'a> {
                 float_offset: fl,
             })?;
         }
-        self.q.samples.add_read(read);
-        self.q.hold_briefly(widest)?;
+        if self.counted {
+            self.q.samples.add_read(read);
+        }
+        self.q.hold_briefly(widest + filled)?;
         self.q.tick(1 + (read >> 8) as u32)
     }
 }

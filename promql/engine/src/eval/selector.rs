@@ -107,15 +107,17 @@ pub(crate) fn instant_of<'a>(
     // Left-open: a sample exactly one lookback ago is too old.
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
     let mut set = select(q, v, oldest, times.last(), 0, grid.step_ms)?;
+    let counted = q.counts(grid);
     let stats_only = q.stats_only.contains(&v.span.start);
     let mut batch = SampleBatch::default();
     Ok(stream(move || {
         while let Some(mut series) = next_series(q, &mut set)? {
             series.samples.skip_to(oldest);
-            let mut walk = Walk::new(q, times, lookback, take, Identity::new(series.labels));
+            let mut walk = Walk::new(q, times, counted, take, Identity::new(series.labels));
             let mut hinter = stats_only.then(Hinter::default);
             while walk.step < times.n && series.samples.next_batch(&mut batch)? {
                 q.tick(1 + (batch.len() >> 10) as u32)?;
+                q.samples.add_decoded(batch.len() as u64);
                 if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
                     all.iter_mut().for_each(|h| *h = hinter.hinted(h));
                 }
@@ -148,11 +150,13 @@ struct Walk<'a> {
     newest_ms: i64,
     newest_start_ms: i64,
     samples: u64,
+    counted: bool,
     any: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(q: &'a Query<'a>, times: Reference, lookback: i64, take: Take, id: Identity) -> Walk<'a> {
+    fn new(q: &'a Query<'a>, times: Reference, counted: bool, take: Take, id: Identity) -> Walk<'a> {
+        let lookback = q.semantics.lookback_ms;
         let out = Column { id, drop_name: false, floats: q.empty_floats(times.n), histograms: Vec::new() };
         Walk {
             q,
@@ -165,6 +169,7 @@ impl<'a> Walk<'a> {
             newest_ms: i64::MIN,
             newest_start_ms: 0,
             samples: 0,
+            counted,
             any: false,
         }
     }
@@ -216,7 +221,7 @@ impl<'a> Walk<'a> {
         }
         self.any = true;
         self.samples += weight;
-        if self.q.samples.wants_steps() {
+        if self.counted && self.q.samples.wants_steps() {
             self.q.samples.add_read_at(self.step, weight);
         }
     }
@@ -252,7 +257,9 @@ impl<'a> Walk<'a> {
 
     fn finish(mut self) -> Result<Option<Column>, QueryError> {
         self.settle(i64::MAX);
-        self.q.samples.add_read(self.samples);
+        if self.counted {
+            self.q.samples.add_read(self.samples);
+        }
         Ok(self.any.then_some(self.out))
     }
 }

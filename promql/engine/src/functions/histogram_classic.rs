@@ -35,7 +35,7 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<
             let params = if label.is_some() { 2..args.len() } else { 0..1 };
             for i in params {
                 let phi = args.scalar(q, i, grid)?;
-                let span = args.expr(i)?.span();
+                let span = args.span(i)?;
                 for p in phi.iter().filter(|p| !(0.0..=1.0).contains(*p)) {
                     q.notes.invalid_quantile(*p, span);
                 }
@@ -44,7 +44,7 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, args: &Args<'a>, grid: Grid) -> Result<
             }
         }
     }
-    let span = args.expr(vector_at)?.span();
+    let span = args.span(vector_at)?;
     let mut input = Some(args.vector(q, vector_at, grid)?);
     let mut ready = Vec::new().into_iter();
     Ok(stream(move || {
@@ -178,7 +178,9 @@ fn answer<'a>(
             let quantiles = matches!(asks.first(), Some((_, Ask::Quantile { .. })));
             let forced = prepare(&mut scratch, quantiles, grid.at(step));
             if let Some(forced) = forced {
-                q.notes.forced_monotonicity(&f.metric, span, forced);
+                // Upstream names the metric only where its name is still there when results are made.
+                let metric = if q.semantics.delayed_name_removal { f.metric.as_str() } else { "" };
+                q.notes.forced_monotonicity(metric, span, forced);
             }
             for ((_, ask), c) in asks.iter().zip(&mut results) {
                 c.floats[step] = match ask {

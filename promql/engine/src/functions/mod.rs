@@ -11,7 +11,7 @@ mod simple;
 mod sort;
 pub(crate) mod time;
 
-use ferula_promql_parser::{Call, Expr, ValueType};
+use ferula_promql_parser::{Call, Expr, Span, ValueType};
 
 use crate::column::{Column, Point, Stream, stream};
 use crate::error::QueryError;
@@ -29,8 +29,8 @@ pub(crate) trait Kernel {
     fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError>;
     /// All steps at once, where the series has floats only; `out` comes filled with absent values. `false`: not done,
     /// to be asked window by window.
-    fn column(&mut self, _series: &Frame<'_>, _out: &mut [f64]) -> bool {
-        false
+    fn column(&mut self, _series: &Frame<'_>, _out: &mut [f64]) -> Result<bool, QueryError> {
+        Ok(false)
     }
 }
 
@@ -57,6 +57,10 @@ impl<'a> Args<'a> {
     pub fn expr(&self, i: usize) -> Result<&'a Expr, QueryError> {
         let missing = || QueryError::execution(format!("argument {} of {} is missing", i + 1, self.call.func.name));
         self.call.args.get(i).ok_or_else(missing)
+    }
+    /// What annotations about an argument point at: it without parentheses.
+    pub fn span(&self, i: usize) -> Result<Span, QueryError> {
+        Ok(self.expr(i)?.without_parens().span())
     }
     pub fn len(&self) -> usize {
         self.call.args.len()
@@ -182,7 +186,7 @@ fn range_function<'a>(
                     times: vector.times,
                     range_ms: vector.range_ms,
                 };
-                kernel.column(&frame, &mut c.floats)
+                kernel.column(&frame, &mut c.floats)?
             };
             let mut any = false;
             let (floats, histograms) = (&mut c.floats, &mut c.histograms);

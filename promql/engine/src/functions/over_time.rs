@@ -82,9 +82,9 @@ pub(super) fn kernel<'a>(
         }),
         "quantile_over_time" => {
             let phi = args.scalar(q, 0, grid)?;
-            let phi_span = args.expr(0)?.span();
+            let phi_span = args.span(0)?;
             let mut scratch = Vec::new();
-            floats(q, span, 1, move |w| {
+            floats(q, phi_span, 1, move |w| {
                 let p = phi.get(w.step).copied().unwrap_or(f64::NAN);
                 if !(0.0..=1.0).contains(&p) {
                     q.notes.invalid_quantile(p, phi_span);
@@ -243,7 +243,7 @@ impl Kernel for Total<'_> {
     fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
         Ok(total(self.q, self.span, self.average, w))
     }
-    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> bool {
+    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
         fold_windows(&series.points.floats, &series.plan.bounds, Sum::default(), Sum::add_finite, |i, w, s| {
             out[i] = match (s.sum.is_finite(), self.average) {
                 (true, true) => s.sum / w.len() as f64 + s.comp / w.len() as f64,
@@ -251,8 +251,9 @@ impl Kernel for Total<'_> {
                 (false, true) => Mean::of(w),
                 (false, false) => sum_of(w),
             };
-        });
-        true
+            self.q.tick((w.len() >> 8) as u32)
+        })?;
+        Ok(true)
     }
 }
 
@@ -278,10 +279,13 @@ impl Kernel for Extremum<'_> {
         }
         Ok(Some(Point::Float(rest.iter().copied().fold(*first, self.better()))))
     }
-    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> bool {
-        let put = |i: usize, _: &[f64], best: f64| out[i] = best;
-        fold_windows(&series.points.floats, &series.plan.bounds, f64::NAN, self.better(), put);
-        true
+    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
+        let put = |i: usize, w: &[f64], best: f64| {
+            out[i] = best;
+            self.q.tick((w.len() >> 8) as u32)
+        };
+        fold_windows(&series.points.floats, &series.plan.bounds, f64::NAN, self.better(), put)?;
+        Ok(true)
     }
 }
 

@@ -107,10 +107,10 @@ struct Edges {
 impl Kernel for Extrapolated<'_> {
     /// The result of [`window`](Kernel::window), operation by operation, with everything that depends on times only
     /// taken out: series scraped together share it.
-    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> bool {
+    fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
         let (times, v) = (&series.points.float_ms, &series.points.floats);
         if !series.points.float_start_ms.is_empty() && self.q.semantics.start_timestamps {
-            return false;
+            return Ok(false);
         }
         if self.version != series.plan.version {
             self.version = series.plan.version;
@@ -150,7 +150,7 @@ impl Kernel for Extrapolated<'_> {
             }
             *out = increase * factor;
         }
-        true
+        Ok(true)
     }
 
     fn series(&mut self, p: &Points) {

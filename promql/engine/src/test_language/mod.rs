@@ -85,6 +85,39 @@ pub fn run(script: &str, engine: &Engine, factory: StoreFactory<'_>) -> Result<V
     Ok(outcomes)
 }
 
+/// Loads lines of `metric{labels} values`, `step_ms` apart from time 0 on, as in a `load` block.
+pub fn load_block(store: &dyn Store, step_ms: i64, lines: &str) -> Result<(), ScriptError> {
+    let block: Vec<(usize, &str)> = lines.lines().map(str::trim).enumerate().map(|(i, l)| (i + 1, l)).collect();
+    let block: Vec<(usize, &str)> = block.into_iter().filter(|(_, l)| !l.is_empty()).collect();
+    let series = script::load_block(&block)?;
+    load(store, step_ms, &series).map_err(|message| ScriptError { line: 1, message })
+}
+
+/// Evaluates any text that parses, under tight limits, on a few series of every kind: what the fuzz target calls.
+pub fn evaluate_anything(text: &str) {
+    let options = ParseOptions { length_max: 4096, ..test_parse_options() };
+    let Ok(expr) = parse_expr_with(text, &options) else { return };
+    let store = MemoryStore::new();
+    let loaded = load_block(
+        &store,
+        15_000,
+        "c_total{i=\"0\", z=\"a\"} 0+7x20 3+5x10
+         c_total{i=\"1\", z=\"b\"} 5 NaN stale Inf -Inf 0 1
+         g{i=\"0\"} 5-1x30
+         b_bucket{le=\"1\"} 0+1x30
+         b_bucket{le=\"+Inf\"} 0+2x30
+         h{i=\"0\"} {{schema:0 count:3 sum:5 buckets:[1 2]}}+{{schema:0 count:3 sum:5 buckets:[1 2]}}x20
+         mix{i=\"0\"} 1 2 {{schema:1 count:3 sum:5 buckets:[1 2]}} {{schema:-53 count:3 sum:5 custom_values:[1] buckets:[1 2]}} 4",
+    );
+    debug_assert!(loaded.is_ok());
+    let budget = ferula_model::Budget::root("fuzz", 64 << 20);
+    let ctx = QueryContext::new(Some(std::time::Duration::from_secs(2)), budget);
+    let engine = Engine::new(EngineOptions { samples_max: 100_000, ..test_engine().options().clone() });
+    let options = QueryOptions { text: Some(text), per_step_stats: true, ..QueryOptions::default() };
+    let _ = engine.instant(&ctx, &store, &expr, 200_000, &options);
+    let _ = engine.range(&ctx, &store, &expr, 0, 400_000, 17_000, &options);
+}
+
 fn load(store: &dyn Store, step_ms: i64, series: &[LoadSeries]) -> Result<(), String> {
     // In time order over all series: a store need not accept anything older than its newest sample.
     let mut samples: Vec<(i64, i64, usize, &SequenceValue)> = Vec::new();

@@ -157,7 +157,7 @@ fn describe(line: usize, text: &str) -> Result<series_description::SeriesDescrip
     series_description::parse(text).map_err(|e| ScriptError { line, message: e.to_string() })
 }
 
-fn load_block(block: &[(usize, &str)]) -> Result<Vec<LoadSeries>, ScriptError> {
+pub(super) fn load_block(block: &[(usize, &str)]) -> Result<Vec<LoadSeries>, ScriptError> {
     let mut all: Vec<LoadSeries> = Vec::new();
     let mut starts: Option<(Labels, Vec<Option<i64>>)> = None;
     for (line, text) in block {

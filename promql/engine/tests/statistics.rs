@@ -1,0 +1,64 @@
+//! Sample counts as upstream counts them (the cases of its engine's statistics test).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use ferula_promql_engine::test_language::{MemoryStore, load_block};
+use ferula_promql_engine::{Engine, EngineOptions, QueryOptions, SampleStats};
+use ferula_promql_parser::parse_expr;
+use ferula_storage::QueryContext;
+
+fn engine_and_store() -> (Engine, MemoryStore) {
+    let store = MemoryStore::new();
+    load_block(
+        &store,
+        10_000,
+        "one 1+1x100\nthree{a=\"1\",b=\"1\"} 1+1x100\nthree{a=\"2\",b=\"2\"} 1+1x100\nthree{a=\"3\",b=\"2\"} 1+1x100",
+    )
+    .unwrap();
+    (Engine::new(EngineOptions::default()), store)
+}
+
+fn stats(text: &str, times: (i64, i64, i64)) -> SampleStats {
+    let (engine, store) = engine_and_store();
+    let expr = parse_expr(text).unwrap();
+    let options = QueryOptions { per_step_stats: true, ..QueryOptions::default() };
+    let (start, end, step) = times;
+    let ctx = QueryContext::background();
+    let answer = if step == 0 {
+        engine.instant(&ctx, &store, &expr, start, &options)
+    } else {
+        engine.range(&ctx, &store, &expr, start, end, step, &options)
+    };
+    answer.unwrap().stats
+}
+
+#[test]
+fn instant_queries() {
+    for (text, total) in [
+        ("1", 0),
+        ("one", 1),
+        ("one[60s]", 6),
+        ("rate(one[60s])", 6),
+        ("three", 3),
+        ("max_over_time(three[60s])", 18),
+        ("one[60s:5s]", 12),
+        ("max_over_time(three[60s:5s])", 36),
+        ("sum by (b) (max_over_time(three[60s:5s])) + sum by (b) (max_over_time(three[60s:5s]))", 72),
+        ("sum(three) + sum(three)", 6),
+    ] {
+        let s = stats(text, (201_000, 201_000, 0));
+        assert_eq!(s.total_queryable, total, "{text}");
+        if !text.contains(':') {
+            assert_eq!(s.per_step, [(201_000, total)], "{text}");
+        }
+    }
+    assert_eq!(stats("max_over_time(one[60s])", (201_000, 201_000, 0)).peak, 7);
+}
+
+#[test]
+fn range_queries() {
+    let s = stats("one", (201_000, 220_000, 5_000));
+    assert_eq!(s.total_queryable, 4);
+    assert_eq!(s.per_step, [(201_000, 1), (206_000, 1), (211_000, 1), (216_000, 1)]);
+    assert_eq!(stats("three", (201_000, 220_000, 5_000)).total_queryable, 12);
+    assert_eq!(stats("rate(three[60s])", (201_000, 220_000, 5_000)).total_queryable, 72);
+    assert_eq!(stats("max_over_time(three[60s:5s])", (201_000, 220_000, 5_000)).total_queryable, 144);
+}
