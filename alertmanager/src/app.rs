@@ -388,8 +388,9 @@ fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<
         None => std::fs::read_to_string(&options.config_file)
             .map_err(|e| ConfigError::Unreadable { file: file.clone(), reason: e.to_string() })?,
     };
-    let config = Config::parse(&file, &text)?;
+    let mut config = Config::parse(&file, &text)?;
     let directory = options.config_file.parent().unwrap_or(Path::new("."));
+    config.receivers.iter_mut().for_each(|r| r.set_directory(directory));
     let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
     let mut permits = std::collections::HashMap::new();
     for i in config.receivers.iter().flat_map(|r| crate::core::plan(r).integrations) {

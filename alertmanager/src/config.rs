@@ -78,6 +78,7 @@ impl Config {
     pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let config = Config::check(file, text)?;
         for (index, r) in config.receivers.iter().enumerate() {
+            r.can_send().map_err(|m| ferula_yaml::Error::invalid(file, format!("receivers[{index}]"), m))?;
             if let Some(u) = r.services.iter().find(|s| !s.is_built()) {
                 return Err(ConfigError::NotBuiltIn {
                     file: file.to_owned(),
@@ -181,4 +182,52 @@ fn check_tree(
         result?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_at_load_by_name() {
+        for (section, reason) in [
+            (
+                "wechat_configs: [{api_secret: s, corp_id: c}]",
+                "receiver \"r\" uses the integration wechat: known, not built in yet",
+            ),
+            (
+                "webhook_configs: [{url: 'http://x', http_config: {proxy_url: 'http://p'}}]",
+                "receiver \"r\": http_config: proxy_url is known",
+            ),
+            (
+                "email_configs: [{to: a@b, from: c@d, smarthost: 'h:25', auth_username: u, auth_secret: hush}]",
+                "CRAM-MD5",
+            ),
+        ] {
+            let text = format!("route: {{receiver: r}}\nreceivers: [{{name: r, {section}}}]\n");
+            assert!(Config::check("f.yml", &text).is_ok(), "{section}");
+            let e = Config::parse("f.yml", &text).unwrap_err().to_string();
+            assert!(e.contains(reason) && e.contains("receivers[0]") && !e.contains("hush"), "{e}");
+        }
+    }
+
+    #[test]
+    fn errors_name_file_line_and_field() {
+        let e = Config::parse("am.yml", "route:\n  receiver: r\n  group_by: [a, a]\nreceivers: [{name: r}]\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.starts_with("am.yml:") && e.contains("route") && e.contains("duplicated label \"a\" in group_by"),
+            "{e}"
+        );
+        let e = Config::parse("am.yml", "route: {receiver: r}\nreceivers:\n- name: r\n  webhook_configs:\n  - ur: x\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("am.yml:5:")
+                && e.contains("receivers[0].webhook_configs[0]")
+                && e.contains("unknown field \"ur\""),
+            "{e}"
+        );
+    }
 }

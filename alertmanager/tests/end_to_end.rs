@@ -111,7 +111,7 @@ fn mail_goes_out_with_starttls_and_auth() {
         std::fs::write(dir.path().join("pw"), "pa:ss\n").unwrap();
         let receiver = format!(
             "  email_configs:\n  - to: 'Ops <ops@example.org>, two@example.org'\n    from: alert@example.org\n    smarthost: {}\n    hello: me.example.org\n    \
-             auth_username: user\n    auth_password_file: {d}/pw\n    tls_config: {{ca_file: {d}/ca.pem, server_name: localhost}}\n    \
+             auth_username: user\n    auth_password_file: {d}/pw\n    tls_config: {{ca_file: ca.pem, server_name: localhost}}\n    \
              headers: {{subject: '[{{{{ .Status }}}}] {{{{ .GroupLabels.alertname }}}} für Sie', X-Priority: '1'}}",
             sink.addr(),
             d = dir.path().display()

@@ -311,6 +311,37 @@ pub fn canonical_header(name: &str) -> String {
 }
 
 impl Receiver {
+    /// Joins the relative file names of HTTP and TLS sections to the configuration file's directory.
+    pub fn set_directory(&mut self, directory: &std::path::Path) {
+        let webhooks = self.webhook_configs.iter_mut().map(|w| &mut w.http_config);
+        for http in webhooks.chain(self.services.iter_mut().map(|s| &mut s.http_config)).flatten() {
+            http.set_directory(directory);
+        }
+        for tls in self.email_configs.iter_mut().filter_map(|e| e.tls_config.as_mut()) {
+            for file in [&mut tls.ca_file, &mut tls.cert_file, &mut tls.key_file] {
+                if !file.is_empty() {
+                    *file = directory.join(file.as_str()).to_string_lossy().into_owned();
+                }
+            }
+        }
+    }
+
+    /// Refuses what is valid and this build cannot do, before an alert depends on it.
+    pub(super) fn can_send(&self) -> Result<(), String> {
+        let webhooks = self.webhook_configs.iter().map(|w| &w.http_config);
+        for http in webhooks.chain(self.services.iter().map(|s| &s.http_config)).flatten() {
+            ferula_net::client::Client::new(http).map_err(|e| format!("receiver {:?}: http_config: {e}", self.name))?;
+        }
+        for e in &self.email_configs {
+            let has_password = !e.auth_password.is_empty() || !e.auth_password_file.is_empty();
+            let has_secret = !e.auth_secret.is_empty() || !e.auth_secret_file.is_empty();
+            if has_secret && !has_password {
+                return Err(format!("receiver {:?}: auth_secret (CRAM-MD5) is known, but not built in yet", self.name));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over what the global section says and this receiver does not; refuses what is then still missing.
     pub(super) fn inherit(&mut self, global: &Global) -> Result<(), String> {
         for w in &mut self.webhook_configs {

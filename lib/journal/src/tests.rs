@@ -176,3 +176,15 @@ proptest! {
         open(&with_segment(&bytes));
     }
 }
+
+/// The seeds of the fuzz target, and what each must give.
+#[test]
+fn fuzz_seeds_are_read_as_before() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/segment");
+    for (seed, records, damage) in [("whole", 2, 0), ("damaged", 2, 1), ("torn", 1, 1), ("headless", 1, 1)] {
+        let fs = with_segment(&std::fs::read(folder.join(seed)).unwrap());
+        let (_, read, recovered) = open(&fs);
+        assert_eq!((read.len(), recovered.damage.len()), (records, damage), "{seed}");
+        assert_eq!(open(&fs).1, read, "{seed}: repaired");
+    }
+}
