@@ -138,9 +138,9 @@ async fn stores_samples_histograms_and_exemplars() {
         r.stored(),
         [
             r#"{__name__="m", b="2"} 1@100 0"#,
-            r#"{__name__="m", b="2"} 2@200 1"#,
+            r#"{__name__="m", b="2"} 2@200 0"#,
             r#"{__name__="m", b="2"} histogram 3@300 0"#,
-            r#"{__name__="m", b="2"} float histogram 3.5@400 0"#
+            r#"{__name__="m", b="2"} float histogram 3.5@400 1"#
         ]
     );
     assert_eq!(r.write(vec![]).await.0, 204);
