@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use ferula_instrument::{Counter, Registry};
 use ferula_model::{Clock, Exemplar, Labels, LabelsBuilder, Metadata, SeriesRef, Value};
 use ferula_net::listen::body;
+use ferula_proto::remote;
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durability, StorageError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
@@ -420,6 +421,38 @@ fn valid_labels<'a>(pairs: &[(&'a str, &'a str)], builder: &mut LabelsBuilder) -
         return Err(BadLabels::Invalid);
     }
     Ok(builder.labels())
+}
+
+/// For fuzzing: reads all of a decoded request, and holds what it finds against prost's reading.
+#[doc(hidden)]
+pub fn fuzz(request: &[u8]) {
+    let mut labels = Vec::new();
+    let mut builder = LabelsBuilder::new();
+    let mut read = || -> Result<(usize, usize), WireError> {
+        let (mut series, mut entries) = (0, 0);
+        for one in wire::series(request) {
+            let one = one?;
+            one.labels(&mut labels)?;
+            let _ = valid_labels(&labels, &mut builder); // an answer either way
+            for sample in one.samples() {
+                sample?;
+            }
+            for exemplar in one.exemplars() {
+                exemplar?;
+            }
+            for histogram in one.histograms() {
+                drop(Native::from(histogram?));
+            }
+            series += 1;
+            entries += one.entries().count();
+        }
+        Ok((series, entries))
+    };
+    let theirs = <remote::WriteRequest as ferula_proto::Message>::decode(request);
+    if let (Ok((series, entries)), Ok(theirs)) = (read(), theirs) {
+        let of = |s: &remote::TimeSeries| s.samples.len() + s.exemplars.len() + s.histograms.len();
+        assert_eq!((series, entries), (theirs.timeseries.len(), theirs.timeseries.iter().map(of).sum()));
+    }
 }
 
 #[cfg(test)]
