@@ -16,6 +16,8 @@ use serde::de::DeserializeOwned;
 pub fn from_str<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
     let track = lenient::Track::default();
     let options = serde_saphyr::options! {
+        // kube turns the parser's comment support on for the whole build; long comments must not count as events.
+        emit_comments: false,
         with_snippet: false, // a snippet would print the neighbouring lines, secrets included
         // Rule files of tens of megabytes are real; the guard stays, against alias bombs and endless nesting.
         budget: serde_saphyr::budget! {

@@ -263,7 +263,7 @@ fn configurations_are_judged_as_upstream_judges() {
             "{role: pod, api_server: 'http://a', namespaces: {own_namespace: true}}",
             "cannot use 'api_server' and 'namespaces.own_namespace' simultaneously",
         ),
-        ("{role: pod, selectors: [{role: node}]}", "pod role supports only pod selectors"),
+        ("{role: node, selectors: [{role: pod}]}", "node role supports only node selectors"),
     ] {
         let config: KubernetesSd = ferula_yaml::from_str("", yaml).unwrap();
         let configs = SdConfigs { kubernetes: vec![config], ..SdConfigs::default() };

@@ -42,9 +42,9 @@ impl Role {
         match self {
             Role::Node => &["node"],
             Role::Service => &["service"],
-            Role::Pod => &["pod"],
-            Role::Endpoints => &["pod", "service", "endpoints"],
-            Role::EndpointSlice => &["pod", "service", "endpointslice"],
+            Role::Pod => &["pod", "node"],
+            Role::Endpoints => &["pod", "service", "endpoints", "node"],
+            Role::EndpointSlice => &["pod", "service", "endpointslice", "node"],
             Role::Ingress => &["ingress"],
         }
     }
