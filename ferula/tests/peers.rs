@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use ferula_testkit::{Peer, Running, WebhookSink, skipped};
@@ -119,16 +120,25 @@ fn the_real_prometheus_scrapes_our_exporter_and_alerts_our_alertmanager() {
 fn our_server_alerts_the_real_alertmanager() {
     let Some(real) = peer("real Alertmanager", "prometheus-alertmanager", (0, 33, 0)) else { return };
     let hook = WebhookSink::start();
-    // Debian's build reads its default templates from /usr/share, which an unpacked package does not have.
-    if !Path::new("/usr/share/prometheus/alertmanager/default.tmpl").exists() {
-        return skipped("our alerts to the real Alertmanager", "Debian's build needs its template under /usr/share");
+    // Debian's build reads its default templates below /usr/share: the unpacked ones are bound there, in a mount
+    // namespace of its own.
+    if !Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|s| s.success()) {
+        return skipped("our alerts to the real Alertmanager", "unshare -m is not allowed here");
     }
-    let alertmanager = real.start(|p| {
+    let share = real.path.parent().unwrap().join("../share").canonicalize().unwrap();
+    let script = format!("mount --bind {} /usr/share && exec \"$@\"", share.display());
+    let alertmanager = Running::start(Path::new("unshare"), "/-/ready", |p| {
         let config = format!(
             "route: {{receiver: hook, group_wait: 0s, group_interval: 1s}}\nreceivers:\n- name: hook\n  webhook_configs:\n  - url: {}\n",
             hook.url("/hook")
         );
         vec![
+            "-m".into(),
+            "sh".into(),
+            "-c".into(),
+            script.clone(),
+            "sh".into(),
+            real.path.display().to_string(),
             format!("--config.file={}", p.file("alertmanager.yml", &config)),
             format!("--storage.path={}", p.dir.display()),
             format!("--web.listen-address={}", p.addr),

@@ -185,6 +185,7 @@ struct Parts {
     app: Arc<App>,
     db: Arc<Db>,
     notifier: Arc<Notifier>,
+    engine: Arc<Engine>,
     scrape: Arc<ScrapeManager>,
     rules: Arc<RuleManager>,
     alertmanagers: Discovered,
@@ -304,6 +305,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     let rules = Arc::new(rule_manager(&options, &db, &engine, &notifier, registry));
     let mut parts = Parts {
         app: Arc::clone(&app),
+        engine: Arc::clone(&engine),
         scrape: Arc::clone(&scrape),
         rules: Arc::clone(&rules),
         db: Arc::clone(&db),
@@ -395,6 +397,7 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    parts.engine.set_subquery_step_ms(global.evaluation_interval.ms());
     let settings = Settings {
         interval_ms: global.evaluation_interval.ms(),
         query_offset_ms: global.rule_query_offset.ms(),

@@ -1,8 +1,8 @@
 //! Numbers in text as Go reads and writes them: the API, the exposition formats and templates all depend on it.
 use std::fmt::Write;
 
-/// `strconv.FormatFloat(v, 'f', -1, 64)`: shortest digits that read back the same, never an exponent. What the API
-/// prints for sample values.
+/// `strconv.FormatFloat(v, 'f', -1, 64)`: shortest digits that read back the same, never an exponent. (The
+/// API's JSON has one below 1e-6 and from 1e21 on; its writer does that.)
 pub fn write_f(out: &mut String, v: f64) {
     if v.is_nan() {
         out.push_str("NaN");

@@ -1,4 +1,5 @@
 //! The engine: limits and semantics, and the two ways to ask.
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use ferula_model::Labels;
@@ -63,11 +64,18 @@ pub struct QueryOptions<'t> {
 #[derive(Debug)]
 pub struct Engine {
     options: EngineOptions,
+    subquery_step_ms: AtomicI64,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
-        Engine { options }
+        let subquery_step_ms = AtomicI64::new(options.subquery_step_ms);
+        Engine { options, subquery_step_ms }
+    }
+
+    /// The step of subqueries that give none, from now on: it follows the configuration's evaluation interval.
+    pub fn set_subquery_step_ms(&self, step_ms: i64) {
+        self.subquery_step_ms.store(step_ms, Ordering::Relaxed);
     }
 
     pub fn options(&self) -> &EngineOptions {
@@ -191,7 +199,7 @@ impl Engine {
             delayed_name_removal: o.delayed_name_removal,
             type_and_unit_labels: o.type_and_unit_labels,
             start_timestamps: o.start_timestamps,
-            subquery_step_ms: o.subquery_step_ms.max(1),
+            subquery_step_ms: self.subquery_step_ms.load(Ordering::Relaxed).max(1),
             samples_max: o.samples_max,
         };
         if top.n as u64 > semantics.samples_max {
