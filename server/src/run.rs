@@ -296,7 +296,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         ferula_scraper_discovery::Discovery::new("notify", runtime.clone(), Arc::clone(&options.clock), registry);
     let alertmanagers = Discovered::new(discovery, Arc::clone(&notifier), options.local_alertmanagers.clone(), runtime);
     let remote_write = options.web.enable_remote_write.then(|| {
-        let storage = Arc::clone(&db) as Arc<dyn Appendable>;
+        let storage = Arc::new(ferula_tsdb::AfterReplay(Arc::clone(&db))) as Arc<dyn Appendable>;
         let limits = options.remote_write.clone();
         Arc::new(RemoteWrite::new(storage, Arc::clone(&options.clock), limits, registry))
     });

@@ -1,6 +1,6 @@
 //! Logging a batch and making it visible.
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use ferula_model::LabelView;
 use ferula_storage::{AppendError, CommitStats, Durability};
@@ -24,35 +24,57 @@ impl Head {
         if batch.floats.is_empty() && batch.histograms.is_empty() && batch.exemplars.is_empty() {
             return Ok(stats);
         }
+        let (records, fresh) = match &self.wal {
+            Some(_) => self.with_compressor(|c| self.records(&batch, c)),
+            None => (Vec::new(), None),
+        };
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(self.with_compressor(|c| self.records(&batch, c)))?),
+            Some(wal) => Some(wal.write(records)?),
             None => None,
         };
         for series in batch.series() {
             series.logged.store(true, Ordering::Release);
         }
+        if let Some(fresh) = fresh {
+            self.note_fresh(fresh);
+        }
         self.widen(batch.mint_ms.max(self.min_valid_time()), batch.maxt_ms);
-        let late = self.apply(batch, &mut stats);
-        self.log_late(late, durability)?;
-        add(&self.counts.floats_appended, stats.floats);
-        add(&self.counts.histograms_appended, stats.histograms);
-        add(&self.counts.exemplars_appended, stats.exemplars);
+        match self.defer(batch, &mut stats) {
+            Some(batch) => {
+                let late = self.apply_counted(batch, &mut stats);
+                drop(gate);
+                self.log_late(late, durability)?;
+            }
+            None => drop(gate),
+        }
         if let (Some(wal), Some(position), Durability::Synced) = (&self.wal, position, durability) {
             wal.sync_to(position)?;
         }
         Ok(stats)
     }
 
+    /// Makes a batch visible that is in the log. Returns what had to be kept beside the chunks.
+    pub(super) fn apply_counted(&self, batch: Batch, stats: &mut CommitStats) -> Late {
+        let late = self.apply(batch, stats);
+        add(&self.counts.floats_appended, stats.floats);
+        add(&self.counts.histograms_appended, stats.histograms);
+        add(&self.counts.exemplars_appended, stats.exemplars);
+        late
+    }
+
     /// Series first, so that a reader of the log knows them when their samples come. Whoever commits a series' first
     /// sample logs it, whoever created it: two appenders may both do so, which does no harm.
-    fn records(&self, batch: &Batch, compressor: &mut Compressor) -> Vec<Packed> {
-        let mut records = Vec::new();
+    /// Also returns the record of new series as it is, for the restart index.
+    fn records(&self, batch: &Batch, compressor: &mut Compressor) -> (Vec<Packed>, Option<Vec<u8>>) {
+        let (mut records, mut fresh) = (Vec::new(), None);
         let mut new: Vec<&MemSeries> = batch.series().filter(|s| !s.is_logged()).collect();
         if !new.is_empty() {
             new.sort_unstable_by_key(|s| s.series_ref);
             new.dedup_by_key(|s| s.series_ref);
             let mut out = Vec::with_capacity(new.len() * 200);
             record::series::encode(new.iter().map(|s| (s.series_ref, *s as &dyn LabelView)), &mut out);
+            fresh = Some(out.clone());
             records.push(compressor.compress(out));
         }
         if !batch.floats.is_empty() {
@@ -76,7 +98,7 @@ impl Head {
                 records.push(compressor.compress(out));
             }
         }
-        records
+        (records, fresh)
     }
 
     /// Returns what had to be kept beside the chunks.
@@ -131,7 +153,7 @@ impl Head {
     }
 
     /// Logs what came out of order a second time: the other log is cut by time.
-    fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
+    pub(super) fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
         let Some(wbl) = &self.wbl else { return Ok(()) };
         if late.floats.is_empty() && late.histograms.is_empty() {
             return Ok(());
@@ -152,7 +174,7 @@ impl Head {
 
 /// What a commit kept beside the chunks.
 #[derive(Default)]
-struct Late {
+pub(super) struct Late {
     floats: Vec<Sample>,
     histograms: Vec<(u64, i64, Arc<Native>)>,
 }

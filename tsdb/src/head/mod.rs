@@ -4,12 +4,14 @@
 //! [`replay`] rebuilds the head from the log, [`gc`] drops what is old.
 pub mod append;
 pub mod commit;
+mod deferred;
 pub mod exemplars;
 pub mod gather;
 pub mod gc;
 pub mod head_chunks;
 pub mod index;
 pub mod isolation;
+mod known;
 pub mod out_of_order;
 pub mod postings;
 pub mod read;
@@ -27,6 +29,7 @@ use hashbrown::HashMap;
 use crate::options::Options;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
+use deferred::{Deferred, Fresh};
 use exemplars::Exemplars;
 use head_chunks::HeadChunks;
 use index::SeriesIndex;
@@ -52,6 +55,12 @@ pub struct Head {
     pub(crate) chunks: Option<HeadChunks>,
     /// Log of the samples that came out of order.
     pub(crate) wbl: Option<Arc<Wal>>,
+    /// Held shared from writing a batch to the log until it is applied: who holds it alone knows that everything before
+    /// the end of the log is applied.
+    pub(crate) gate: RwLock<()>,
+    pub(crate) deferred: Deferred,
+    /// Series records written to the log since somebody last asked.
+    pub(crate) fresh: Mutex<Fresh>,
     out_of_order_window_ms: i64,
     compression: Compression,
     /// Idle ones: their tables are too large to be made for each commit.
@@ -106,6 +115,9 @@ impl Head {
             wal,
             chunks: None,
             wbl: None,
+            gate: RwLock::default(),
+            deferred: Deferred::default(),
+            fresh: Mutex::default(),
             out_of_order_window_ms: options.out_of_order_window_ms.max(0),
             compression: options.wal_compression,
             compressors: Mutex::default(),

@@ -46,7 +46,7 @@ impl<'a> Replay<'a> {
     /// `chunks`: full chunks found in files; their samples are not taken from the log again.
     pub fn new(head: &'a Head, chunks: Loaded) -> Self {
         let valid_from = head.min_valid_time.load(Ordering::Acquire);
-        Replay {
+        let mut replay = Replay {
             head,
             aliases: HashMap::new(),
             chunks,
@@ -54,7 +54,35 @@ impl<'a> Replay<'a> {
             gather: Gather::default(),
             applied: Applied::nothing(),
             valid_from,
+        };
+        // Those that the restart index named.
+        for series in head.series.all() {
+            replay.adopt(&series);
         }
+        replay
+    }
+
+    /// What the log says of series, and nothing else of it: for the part of it that the restart index does not cover.
+    pub fn note_series(head: &Head, bytes: &[u8]) {
+        // Malformed records are counted when everything is read.
+        let _ = match record::kind(bytes) {
+            kind::SERIES => record::series::decode(bytes, |series_ref, pairs| {
+                head.insert_logged(series_ref, &Labels::from_pairs(pairs.iter().copied()));
+            }),
+            kind::SAMPLES => record::samples::decode(bytes, |s| head.note_ref(s.series)),
+            _ => Ok(()),
+        };
+    }
+
+    fn adopt(&mut self, series: &MemSeries) {
+        let Some(mut found) = self.chunks.remove(&series.series_ref) else { return };
+        found.retain(|c| c.maxt_ms >= self.valid_from);
+        if let (Some(first), Some(last)) = (found.first(), found.last()) {
+            self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
+            self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
+        }
+        add(&self.head.counts.chunks_created, found.len() as u64);
+        series.state().adopt(found);
     }
 
     fn find(head: &Head, aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> Option<Arc<MemSeries>> {
@@ -121,14 +149,8 @@ impl<'a> Replay<'a> {
             if let Ok((series, is_new)) = self.head.create(&labels, Some(series_ref)) {
                 self.stats.series += u64::from(is_new);
                 series.logged.store(true, Ordering::Release);
-                if is_new && let Some(mut found) = self.chunks.remove(&series_ref) {
-                    found.retain(|c| c.maxt_ms >= self.valid_from);
-                    if let (Some(first), Some(last)) = (found.first(), found.last()) {
-                        self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
-                        self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
-                    }
-                    add(&self.head.counts.chunks_created, found.len() as u64);
-                    series.state().adopt(found);
+                if is_new {
+                    self.adopt(&series);
                 }
                 if series.series_ref != series_ref {
                     self.aliases.insert(series_ref, series);
@@ -170,7 +192,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn apply_gathered(&mut self) {
+    /// Applies what was held back to be sorted.
+    pub(crate) fn apply_gathered(&mut self) {
         let done = self.gather.apply(self.head);
         self.applied.merge(&done);
     }
@@ -203,10 +226,8 @@ impl<'a> Replay<'a> {
         let aliases = self.aliases.iter().map(|(alias, s)| (*alias, s.series_ref));
         self.head.aliases.write().unwrap_or_else(PoisonError::into_inner).extend(aliases);
         self.head.widen(self.applied.mint_ms, self.applied.maxt_ms);
-        let h = &self.head.counts;
-        for c in [&h.floats_appended, &h.histograms_appended, &h.series_created] {
-            c.store(0, Ordering::Relaxed); // replayed ones were counted when they first came
-        }
+        // Replayed ones were counted when they first came.
+        self.head.counts.series_created.fetch_sub(self.stats.series, Ordering::Relaxed);
         self.stats
     }
 }
