@@ -260,8 +260,8 @@ impl Drop for Db {
 }
 
 impl Appendable for Db {
-    fn appender(&self) -> Box<dyn Appender + '_> {
-        Box::new(HeadAppender::new(&self.head))
+    fn appender(&self) -> Box<dyn Appender> {
+        Box::new(HeadAppender::new(Arc::clone(&self.head)))
     }
 }
 

@@ -3,9 +3,10 @@ use ferula_model::{Exemplar, Labels, Metadata, SeriesRef, Value};
 
 use crate::StorageError;
 
-/// Where samples go in. One appender is one batch; appenders of several threads run side by side.
+/// Where samples go in. One appender is one batch; appenders of several threads run side by side. It owns what it needs, so
+/// that a batch can wait for the rest of a body without holding a thread.
 pub trait Appendable: Send + Sync {
-    fn appender(&self) -> Box<dyn Appender + '_>;
+    fn appender(&self) -> Box<dyn Appender>;
 }
 
 pub trait Appender: Send {

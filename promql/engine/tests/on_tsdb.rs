@@ -20,7 +20,7 @@ struct OnDisk {
 }
 
 impl Appendable for OnDisk {
-    fn appender(&self) -> Box<dyn Appender + '_> {
+    fn appender(&self) -> Box<dyn Appender> {
         self.db.appender()
     }
 }

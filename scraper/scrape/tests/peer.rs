@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 struct Nowhere;
 
 impl Appendable for Nowhere {
-    fn appender(&self) -> Box<dyn Appender + '_> {
+    fn appender(&self) -> Box<dyn Appender> {
         Box::new(Nowhere)
     }
 }

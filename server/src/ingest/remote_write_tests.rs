@@ -10,21 +10,21 @@ use remote::{Label, TimeSeries, WriteRequest};
 use super::*;
 
 /// Keeps committed samples as text; refuses times below 100 as out of order.
-#[derive(Default)]
-struct Store(Mutex<Vec<String>>);
+#[derive(Clone, Default)]
+struct Store(Arc<Mutex<Vec<String>>>);
 
-struct Batch<'a> {
-    store: &'a Store,
+struct Batch {
+    store: Store,
     lines: Vec<String>,
 }
 
 impl Appendable for Store {
-    fn appender(&self) -> Box<dyn Appender + '_> {
-        Box::new(Batch { store: self, lines: Vec::new() })
+    fn appender(&self) -> Box<dyn Appender> {
+        Box::new(Batch { store: self.clone(), lines: Vec::new() })
     }
 }
 
-impl Appender for Batch<'_> {
+impl Appender for Batch {
     fn append(
         &mut self,
         _: SeriesRef,

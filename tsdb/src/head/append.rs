@@ -12,8 +12,8 @@ use crate::record::exemplars::ExemplarRecord;
 use crate::record::histograms::Native;
 
 /// One batch. Cost of a float of a known series: two short locks and 32 bytes until the commit.
-pub struct HeadAppender<'a> {
-    pub(super) head: &'a Head,
+pub struct HeadAppender {
+    pub(super) head: Arc<Head>,
     pub(super) batch: Batch,
     /// Decided by the first sample.
     appendable_from: Option<i64>,
@@ -29,8 +29,8 @@ pub(super) struct Batch {
     pub maxt_ms: i64,
 }
 
-impl<'a> HeadAppender<'a> {
-    pub fn new(head: &'a Head) -> Self {
+impl HeadAppender {
+    pub fn new(head: Arc<Head>) -> Self {
         add(&head.counts.appenders, 1);
         let batch = Batch { mint_ms: i64::MAX, maxt_ms: i64::MIN, ..Batch::default() };
         HeadAppender { head, batch, appendable_from: None }
@@ -64,7 +64,7 @@ impl<'a> HeadAppender<'a> {
     }
 
     fn from(&mut self, t_ms: i64) -> i64 {
-        let head = self.head;
+        let head = &self.head;
         if t_ms < head.min_valid_time() {
             return head.min_valid_time(); // must not decide the range of an empty head
         }
@@ -78,7 +78,7 @@ impl<'a> HeadAppender<'a> {
         if exemplars.is_empty() {
             return;
         }
-        let head = self.head;
+        let head = &self.head;
         let ring = head.exemplars();
         for e in exemplars {
             let record = ExemplarRecord {
@@ -96,13 +96,13 @@ impl<'a> HeadAppender<'a> {
     }
 }
 
-impl Drop for HeadAppender<'_> {
+impl Drop for HeadAppender {
     fn drop(&mut self) {
         self.head.counts.appenders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Appender for HeadAppender<'_> {
+impl Appender for HeadAppender {
     fn append(
         &mut self,
         series: SeriesRef,
@@ -112,15 +112,14 @@ impl Appender for HeadAppender<'_> {
         value: Value<'_>,
         options: &AppendOptions<'_>,
     ) -> Result<SeriesRef, AppendError> {
-        let head = self.head;
         match value {
             Value::Histogram(h) => h.validate().map_err(|_| AppendError::InvalidHistogram)?,
             Value::FloatHistogram(h) => h.validate().map_err(|_| AppendError::InvalidHistogram)?,
             Value::Float(_) => {}
         }
         let is_late = t_ms < self.from(t_ms);
-        if is_late && !head.takes_out_of_order(t_ms, head.max_time())? {
-            add(&head.counts.out_of_bounds, 1);
+        if is_late && !self.head.takes_out_of_order(t_ms, self.head.max_time())? {
+            add(&self.head.counts.out_of_bounds, 1);
             return Err(AppendError::OutOfBounds);
         }
         let series = self.series(series, labels, options)?;
@@ -146,8 +145,8 @@ impl Appender for HeadAppender<'_> {
         drop(state);
         let out_of_order = is_late || checked == Err(AppendError::OutOfOrder);
         if out_of_order {
-            if options.reject_out_of_order || !head.takes_out_of_order(t_ms, head.max_time())? {
-                add(&head.counts.out_of_order, 1);
+            if options.reject_out_of_order || !self.head.takes_out_of_order(t_ms, self.head.max_time())? {
+                add(&self.head.counts.out_of_order, 1);
                 return Err(AppendError::OutOfOrder);
             }
         } else {

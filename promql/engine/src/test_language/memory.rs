@@ -17,7 +17,7 @@ enum Stored {
 type SampleMap = BTreeMap<i64, (i64, Stored)>;
 
 /// Samples by series. Every append is visible at once; later appends at the same time win.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct MemoryStore {
     series: Arc<Mutex<BTreeMap<Labels, SampleMap>>>,
 }
@@ -32,17 +32,17 @@ impl MemoryStore {
 }
 
 impl Appendable for MemoryStore {
-    fn appender(&self) -> Box<dyn Appender + '_> {
-        Box::new(MemoryAppender { store: self, stats: CommitStats::default() })
+    fn appender(&self) -> Box<dyn Appender> {
+        Box::new(MemoryAppender { store: self.clone(), stats: CommitStats::default() })
     }
 }
 
-struct MemoryAppender<'a> {
-    store: &'a MemoryStore,
+struct MemoryAppender {
+    store: MemoryStore,
     stats: CommitStats,
 }
 
-impl Appender for MemoryAppender<'_> {
+impl Appender for MemoryAppender {
     fn append(
         &mut self,
         _series: SeriesRef,

@@ -38,7 +38,7 @@ struct Batch {
 }
 
 impl Appendable for Store {
-    fn appender(&self) -> Box<dyn Appender + '_> {
+    fn appender(&self) -> Box<dyn Appender> {
         Box::new(Batch { store: self.clone(), pending: Vec::new(), exemplars: Vec::new() })
     }
 }
