@@ -3,13 +3,16 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use ferula_net::client::ClientConfig;
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use ferula_net::client::{ClientConfig, Request};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
+use url::Url;
 
 use crate::Error;
 use crate::store::{Scope, Store};
+
+const AGENT: http::HeaderValue = http::HeaderValue::from_static("Prometheus/3.5.0");
 
 /// How to reach one cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +43,11 @@ impl Cluster {
                 let options = KubeConfigOptions::default();
                 Config::from_custom_kubeconfig(file, &options).await.map_err(|e| Error(e.to_string()))?
             }
-            Access::Server { url, http } => from_http_config(url, http)?,
+            Access::Server { url, http } => {
+                return Ok(Cluster { client: through_http_config(url, http)?, stores: Mutex::default() });
+            }
         };
-        let agent = http::HeaderValue::from_static("Prometheus/3.5.0");
-        config.headers.push((http::header::USER_AGENT, agent));
+        config.headers.push((http::header::USER_AGENT, AGENT));
         let client = Client::try_from(config).map_err(|e| Error(e.to_string()))?;
         Ok(Cluster { client, stores: Mutex::default() })
     }
@@ -82,50 +86,32 @@ pub fn own_namespace() -> Result<String, Error> {
     Ok(text.trim().to_owned())
 }
 
-fn read(text: &str, path: &str) -> Result<Option<String>, Error> {
-    if !text.is_empty() {
-        return Ok(Some(text.to_owned()));
+/// A client that speaks through ours: all of `http_config` counts, with its files read again and its tokens renewed.
+fn through_http_config(url: &str, http: &ClientConfig) -> Result<Client, Error> {
+    let base = Url::parse(url).map_err(|e| Error(format!("invalid api_server {url:?}: {e}")))?;
+    if base.host_str().unwrap_or("").is_empty() {
+        return Err(Error(format!("invalid api_server {url:?}: no host")));
     }
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let read = std::fs::read_to_string(path).map_err(|e| Error(format!("unable to read file {path}: {e}")))?;
-    Ok(Some(read.trim().to_owned()))
-}
-
-fn from_http_config(url: &str, http: &ClientConfig) -> Result<Config, Error> {
-    // What cannot be honoured must not be ignored.
-    ferula_net::client::Client::new(http).map_err(|e| Error(e.to_string()))?;
-    let uri = url.parse().map_err(|e| Error(format!("invalid api_server {url:?}: {e}")))?;
-    let mut config = Config::new(uri);
-    let tls = &http.tls_config;
-    config.accept_invalid_certs = tls.insecure_skip_verify;
-    config.tls_server_name = Some(tls.server_name.clone()).filter(|n| !n.is_empty());
-    if !tls.ca_file.is_empty() {
-        config.root_cert_file = Some(tls.ca_file.clone().into());
-    } else if !tls.ca.is_empty() {
-        return Err(Error(
-            "tls_config.ca is known, but not built in yet for kubernetes_sd_configs: use ca_file".into(),
-        ));
-    }
-    let mut auth = AuthInfo::default();
-    if let Some(basic) = &http.basic_auth {
-        auth.username = read(&basic.username, &basic.username_file)?;
-        auth.password = read(basic.password.expose(), &basic.password_file)?.map(Into::into);
-    }
-    let (token, file) = match &http.authorization {
-        Some(a) => (a.credentials.expose(), a.credentials_file.as_str()),
-        None => (http.bearer_token.expose(), http.bearer_token_file.as_str()),
-    };
-    if !token.is_empty() {
-        auth.token = Some(token.to_owned().into());
-    } else if !file.is_empty() {
-        auth.token_file = Some(file.to_owned()); // read again about every minute
-    }
-    if !tls.cert_file.is_empty() {
-        auth.client_certificate = Some(tls.cert_file.clone());
-        auth.client_key = Some(tls.key_file.clone());
-    }
-    config.auth_info = auth;
-    Ok(config)
+    let client = ferula_net::client::Client::new(http).map_err(|e| Error(e.to_string()))?;
+    let shared = Arc::new((client, base));
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (client, base) = shared.as_ref();
+            let (parts, _) = request.into_parts(); // discovery only reads: there is no body
+            let mut url = base.clone();
+            url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), parts.uri.path()));
+            url.set_query(parts.uri.query());
+            let mut ours = Request::get(url);
+            ours.method = parts.method;
+            ours.headers = parts.headers;
+            ours.headers.insert(http::header::USER_AGENT, AGENT);
+            let (status, headers, body) = client.send(ours).await?.into_parts();
+            let mut response = http::Response::new(body);
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            Ok::<_, ferula_net::client::Error>(response)
+        }
+    });
+    Ok(Client::new(service, "default"))
 }

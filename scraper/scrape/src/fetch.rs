@@ -27,6 +27,7 @@ pub(crate) struct Sizes {
 pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget, sizes: Sizes) -> Result<Fetched, ScrapeError> {
     let mut request = Request::get(target.url.clone());
     request.headers = job.headers_for(target);
+    request.unix_socket.clone_from(&target.unix_socket);
     let limits = BodyLimits { bytes_max: job.config.body_size_limit.0, budget: budget.clone() };
     let get = async {
         let response = job.client.send(request).await?;

@@ -13,6 +13,7 @@ const ADDRESS: &str = "__address__";
 const SCHEME: &str = "__scheme__";
 const METRICS_PATH: &str = "__metrics_path__";
 const PARAM_PREFIX: &str = "__param_";
+const UNIX_SOCKET: &str = "__unix_socket__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const META_PREFIX: &str = "__meta_";
@@ -28,6 +29,8 @@ pub struct Target {
     pub url: Url,
     /// As shown: the URL with its port even where it is the scheme's own.
     pub url_text: String,
+    /// The socket that stands for the URL's host and port, from `__unix_socket__`.
+    pub unix_socket: Option<std::path::PathBuf>,
     pub interval: Duration,
     pub timeout: Duration,
     /// Of all labels, internal ones included, and the URL.
@@ -102,7 +105,9 @@ pub fn build(
     let mut hash = Fnv::new();
     hash.write(format!("{:016}", all.stable_hash()).as_bytes());
     hash.write(url_text.as_bytes());
-    Ok(Built::Target(Box::new(Target { discovered, labels, url, url_text, interval, timeout, hash: hash.0 })))
+    let unix_socket = all.get(UNIX_SOCKET).filter(|p| !p.is_empty()).map(Into::into);
+    let target = Target { discovered, labels, url, url_text, unix_socket, interval, timeout, hash: hash.0 };
+    Ok(Built::Target(Box::new(target)))
 }
 
 fn parse_duration(b: &LabelsBuilder, name: &str, what: &str) -> Result<Duration, String> {

@@ -209,3 +209,28 @@ async fn reloads_keep_what_did_not_change() {
     let commits = world.store.commits();
     assert_eq!(commits, world.store.commits());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_names_a_unix_socket() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("exporter.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                while socket.read(&mut head).await.is_ok_and(|n| n > 0) {
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\na 7\n";
+                    let _ = socket.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    let world = World::new();
+    let rule = format!("relabel_configs: [{{target_label: __unix_socket__, replacement: '{}'}}]", path.display());
+    world.apply(vec![job(&["named.invalid:9".to_owned()], &rule)]);
+    world.scrapes(1).await;
+    assert_eq!(world.store.values("{__name__=\"a\", instance=\"named.invalid:9\", job=\"j\"}")[0], "7");
+    world.manager.stop().await;
+}

@@ -37,11 +37,14 @@ impl std::fmt::Debug for Deferred {
     }
 }
 
+/// Series records as they were logged, in that order.
+pub(crate) type FreshRecords = Vec<Vec<u8>>;
+
 /// Series records that are in the log and not yet in the restart index.
 #[derive(Debug, Default)]
 pub(crate) struct Fresh {
     is_on: bool,
-    records: Vec<Vec<u8>>,
+    records: FreshRecords,
     bytes: usize,
     /// There were too many: what is here is not all.
     overflowed: bool,
@@ -64,8 +67,8 @@ impl Head {
         if !waiting.is_on {
             return Some(batch);
         }
-        stats.floats += batch.floats.len() as u64;
-        stats.histograms += batch.histograms.len() as u64;
+        stats.floats += (batch.samples.len() - batch.histograms) as u64;
+        stats.histograms += batch.histograms as u64;
         stats.exemplars += batch.exemplars.len() as u64;
         waiting.batches.push(batch);
         None
@@ -141,7 +144,7 @@ impl Head {
 
     /// The end of the log at a moment when no commit is on its way, and the series records written since the last call;
     /// `None` when there were too many to keep.
-    pub(crate) fn mark(&self, wal: &Wal) -> Result<(Bound, Option<Vec<Vec<u8>>>), Error> {
+    pub(crate) fn mark(&self, wal: &Wal) -> Result<(Bound, Option<FreshRecords>), Error> {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let bound = wal.bound()?;
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);

@@ -50,7 +50,8 @@ fn authorization(config: &ClientConfig) -> Result<Option<String>, Error> {
     Ok(Some(format!("{scheme} {}", text_or_file(text, file)?.trim())))
 }
 
-fn text_or_file(text: &str, path: &str) -> Result<String, Error> {
+/// The text at hand, or that of the file.
+pub(super) fn text_or_file(text: &str, path: &str) -> Result<String, Error> {
     if path.is_empty() { Ok(text.to_owned()) } else { read_trimmed(path) }
 }
 

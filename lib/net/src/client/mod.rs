@@ -4,6 +4,7 @@
 //!  Client::new(&ClientConfig) -- send(Request) --> redirects (<= 10) --> Response -- body(limits) --> Body -- gunzip()
 //!       |  keep-alive pool per host                 credentials stay with host, scheme and port
 //!       +- TLS built at the first https request, again when its files changed
+//!       +- connect: straight, through a proxy, or to a Unix socket; oauth2: a token at hand, or a new one
 //! ```
 //!
 //! Deadlines are the caller's: dropping the future closes the connection. An idle connection costs about 24 KiB, most of
@@ -11,15 +12,23 @@
 mod auth;
 pub mod body;
 pub mod config;
+mod connect;
 pub mod error;
+pub mod jwt;
+mod oauth2;
+mod proxy;
 mod tls;
 
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION};
-use http::{Method, StatusCode};
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, LOCATION,
+    PROXY_AUTHORIZATION,
+};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -32,6 +41,10 @@ pub use body::{Body, BodyLimits};
 pub use config::ClientConfig;
 pub use error::Error;
 
+use connect::Connector;
+use oauth2::TokenSource;
+use proxy::Proxies;
+
 /// Redirects followed before giving up, as Go's client.
 const REDIRECTS_MAX: usize = 10;
 /// Header fields of an answer; more is an attack.
@@ -41,12 +54,14 @@ const READ_BUFFER_BYTES_MAX: usize = 256 << 10;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const IDLE_PER_HOST_MAX: usize = 100;
 
-type Plain = HyperClient<HttpConnector, Full<Bytes>>;
-type Tls = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Plain = HyperClient<Connector, Full<Bytes>>;
+type Tls = HyperClient<HttpsConnector<Connector>, Full<Bytes>>;
 
 /// One configured client with its connection pool. Shared by reference; used from many tasks at once.
 pub struct Client {
     config: ClientConfig,
+    proxies: Arc<Proxies>,
+    tokens: Option<TokenSource>,
     plain: Plain,
     tls: Mutex<Option<(tls::Fingerprint, Tls)>>,
 }
@@ -58,16 +73,18 @@ pub struct Request {
     pub url: Url,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The socket to speak to instead of the URL's host and port, which then only name it.
+    pub unix_socket: Option<PathBuf>,
 }
 
 impl Request {
     pub fn get(url: Url) -> Request {
-        Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), unix_socket: None }
     }
     pub fn post(url: Url, content_type: &'static str, body: impl Into<Bytes>) -> Request {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-        Request { method: Method::POST, url, headers, body: body.into() }
+        Request { method: Method::POST, url, headers, body: body.into(), unix_socket: None }
     }
 }
 
@@ -86,6 +103,10 @@ impl Response {
     pub fn is_gzip(&self) -> bool {
         self.headers.get(CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"))
     }
+    /// Status, headers and the body as a stream, for who reads it piece by piece.
+    pub fn into_parts(self) -> (StatusCode, HeaderMap, Incoming) {
+        (self.status, self.headers, self.incoming)
+    }
     /// The body as sent, compressed or not, within the limits.
     pub async fn body(self, limits: &BodyLimits, expected_bytes: usize) -> Result<Body, Error> {
         Body::collect(self.incoming, limits, expected_bytes).await
@@ -99,18 +120,13 @@ impl Response {
 }
 
 impl Client {
-    /// Checks the configuration and names what this build cannot do. Opens nothing yet.
+    /// Checks the configuration. Opens nothing yet. With `proxy_from_environment` the environment is read here.
     pub fn new(config: &ClientConfig) -> Result<Client, Error> {
         config.validate().map_err(Error::Config)?;
-        let missing = [
-            (config.oauth2.is_some(), "oauth2"),
-            (!config.proxy_url.is_empty(), "proxy_url"),
-            (config.proxy_from_environment, "proxy_from_environment"),
-        ];
-        if let Some((_, name)) = missing.iter().find(|(set, _)| *set) {
-            return Err(Error::Config(format!("{name} is known, but not built in yet")));
-        }
-        Ok(Client { config: config.clone(), plain: pool().build(connector()), tls: Mutex::new(None) })
+        let proxies = Arc::new(Proxies::new(&config.into(), |name| std::env::var(name).ok())?);
+        let tokens = config.oauth2.as_ref().map(TokenSource::new).transpose()?;
+        let plain = pool().build(Connector::new(connector(), Arc::clone(&proxies), &config.tls_config));
+        Ok(Client { config: config.clone(), proxies, tokens, plain, tls: Mutex::new(None) })
     }
 
     /// Sends, follows redirects, returns the first other answer, whatever its status.
@@ -143,6 +159,7 @@ impl Client {
             if next.origin() != origin {
                 request.headers.remove(AUTHORIZATION);
                 request.headers.remove(COOKIE);
+                request.unix_socket = None;
             }
             request.url = next;
         }
@@ -162,16 +179,36 @@ impl Client {
         let mut headers = request.headers.clone();
         if with_credentials {
             auth::add_headers(&self.config, &mut headers)?;
+            if let Some(tokens) = &self.tokens {
+                let token = tokens.authorization().await;
+                let failed = |e: Error| Error::Transport { method, url: shown(&url), reason: e.to_string() };
+                headers.insert(AUTHORIZATION, token.map_err(failed)?);
+            }
             url_credentials(&mut url, &mut headers);
         }
         let _ = url.set_username(""); // only fails where there is no host to begin with
         let _ = url.set_password(None);
         url.set_fragment(None);
+        let invalid = |e: http::Error| Error::Url(format!("invalid URL {:?}: {e}", shown(&url)));
         let mut built = http::Request::builder()
             .method(request.method.clone())
             .uri(url.as_str())
             .body(Full::new(request.body.clone()))
-            .map_err(|e| Error::Url(format!("invalid URL {:?}: {e}", shown(&url))))?;
+            .map_err(invalid)?;
+        if let Some(path) = &request.unix_socket {
+            if let Some(host) = built.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
+                headers.insert(HOST, host);
+            }
+            let path_and_query = built.uri().path_and_query().map_or("/", |p| p.as_str());
+            let authority = connect::unix_authority(path);
+            let uri = Uri::builder().scheme(url.scheme()).authority(authority).path_and_query(path_and_query);
+            *built.uri_mut() = uri.build().map_err(invalid)?;
+        } else if url.scheme() == "http"
+            && let Some(value) = self.proxies.of(built.uri()).and_then(|p| p.authorization())
+        {
+            // A plain request is read by the proxy itself; for https the tunnel has carried it.
+            headers.insert(PROXY_AUTHORIZATION, value);
+        }
         *built.headers_mut() = headers;
         let sent = if url.scheme() == "https" {
             self.tls_client()?.request(built).await
@@ -202,12 +239,11 @@ impl Client {
                 .map_err(|_| Error::Config(format!("tls_config: invalid server_name {name:?}")))?;
             builder.with_server_name_resolver(FixedServerNameResolver::new(name))
         };
-        let mut http = connector();
-        http.enforce_http(false);
+        let dial = Connector::new(connector(), Arc::clone(&self.proxies), &self.config.tls_config);
         let connector = if self.config.enable_http2 {
-            builder.enable_http1().enable_http2().wrap_connector(http)
+            builder.enable_http1().enable_http2().wrap_connector(dial)
         } else {
-            builder.enable_http1().wrap_connector(http)
+            builder.enable_http1().wrap_connector(dial)
         };
         let client = pool().build(connector);
         *held = Some((now, client.clone()));
@@ -224,6 +260,7 @@ impl std::fmt::Debug for Client {
 fn connector() -> HttpConnector {
     let mut http = HttpConnector::new();
     http.set_nodelay(true);
+    http.enforce_http(false);
     http.set_keepalive(Some(Duration::from_secs(30)));
     http
 }
@@ -279,7 +316,7 @@ fn shown(url: &Url) -> String {
 fn reason(e: &hyper_util::client::legacy::Error, url: &Url) -> String {
     let text = error::innermost(e);
     let lower = text.to_lowercase();
-    if e.is_connect() && lower.contains("connection refused") {
+    if e.is_connect() && lower.contains("connection refused") && !lower.contains("dial tcp") {
         let host = url.host_str().unwrap_or("");
         return format!("dial tcp {host}:{}: connect: connection refused", url.port_or_known_default().unwrap_or(0));
     }
