@@ -9,7 +9,7 @@ use ferula_fs::{File, Fs, Mapping, Open};
 use hashbrown::HashMap;
 
 use super::series::{ChunkData, FullChunk};
-use crate::chunk::{Encoding, sample_count};
+use crate::chunk::Encoding;
 use crate::encoding::{Malformed, Reader, crc, put_uvarint};
 use crate::error::Error;
 use crate::format::head_chunks::{FILE_BYTES, HEADER, MAGIC, OUT_OF_ORDER, VERSION};
@@ -243,7 +243,7 @@ fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, (FullChunk, usize)), Malformed
         return Err(Malformed("checksum of a head chunk differs"));
     }
     let known = Encoding::from_byte(encoding & !OUT_OF_ORDER).ok_or(Malformed("unknown encoding of a head chunk"))?;
-    let chunk = FullChunk { mint_ms, maxt_ms, samples: sample_count(data), encoding: known, data: ChunkData::File(0) };
+    let chunk = FullChunk { mint_ms, maxt_ms, samples: known.count(data), encoding: known, data: ChunkData::File(0) };
     let is_out_of_order = encoding & OUT_OF_ORDER != 0;
     Ok((if is_out_of_order { 0 } else { series }, (chunk, len)))
 }

@@ -7,12 +7,15 @@ use ferula_model::Labels;
 
 use super::gather::{Applied, Gather};
 use super::head_chunks::Loaded;
-use super::out_of_order::OooValue;
+use super::out_of_order::{LateSample, OooValue};
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::encoding::Malformed;
 use crate::format::record as kind;
 use crate::record;
+
+/// The commit of what was in the log at the start.
+const SEEN_BY_ALL: (u64, u64) = (0, u64::MAX);
 
 /// What a replay found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,20 +67,20 @@ impl<'a> Replay<'a> {
     /// Applies a record of the log of samples that came out of order. To be called after the other log is through.
     pub fn apply_late(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let (head, aliases) = (self.head, &self.aliases);
-        let insert = |series: u64, t_ms: i64, value: OooValue| match Self::find(head, aliases, series) {
-            Some(s) => u64::from(s.state().insert_out_of_order(t_ms, value)),
+        let insert = |series: u64, sample: LateSample| match Self::find(head, aliases, series) {
+            Some(s) => u64::from(s.state().insert_out_of_order(sample, SEEN_BY_ALL)),
             None => 0,
         };
         let (mut samples, mut histograms) = (0, 0);
         let result = match record::kind(bytes) {
-            kind::SAMPLES => record::samples::decode(bytes, |s| {
-                samples += insert(s.series, s.t_ms, OooValue::Float(s.value.to_bits()));
+            kind::SAMPLES | kind::SAMPLES_V2 => record::samples::decode(bytes, |s| {
+                let value = OooValue::Float(s.value.to_bits());
+                samples += insert(s.series, LateSample { t_ms: s.t_ms, start_ms: s.start_ms, value });
             }),
-            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
-                record::histograms::decode(bytes, |s| {
-                    histograms += insert(s.series, s.t_ms, OooValue::Histogram(Arc::new(s.histogram)));
-                })
-            }
+            k if kind::ALL_HISTOGRAMS.contains(&k) => record::histograms::decode(bytes, |s| {
+                let value = OooValue::Histogram(Arc::new(s.histogram));
+                histograms += insert(s.series, LateSample { t_ms: s.t_ms, start_ms: s.start_ms, value });
+            }),
             kind::MMAP_MARKERS => Ok(()),
             _ => {
                 self.stats.unknown += 1;
@@ -95,13 +98,13 @@ impl<'a> Replay<'a> {
         self.stats.records += 1;
         let result = match record::kind(bytes) {
             kind::SERIES => self.series(bytes),
-            kind::SAMPLES => self.samples(bytes),
-            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
-                self.histograms(bytes)
-            }
+            kind::SAMPLES | kind::SAMPLES_V2 => self.samples(bytes),
+            k if kind::ALL_HISTOGRAMS.contains(&k) => self.histograms(bytes),
             kind::TOMBSTONES => self.tombstones(bytes),
             kind::EXEMPLARS => self.exemplars(bytes),
-            kind::METADATA | kind::MMAP_MARKERS => Ok(()),
+            kind::METADATA => self.metadata(bytes),
+            kind::MIN_VALID_TIME => record::min_valid_time(bytes).map(|t| self.valid_from = self.valid_from.max(t)),
+            kind::MMAP_MARKERS => Ok(()),
             _ => {
                 self.stats.unknown += 1;
                 Ok(())
@@ -146,7 +149,7 @@ impl<'a> Replay<'a> {
         let (gather, aliases) = (&mut self.gather, &self.aliases);
         let result = record::samples::decode(bytes, |s| {
             if s.t_ms >= self.valid_from {
-                gather.float(Self::canonical(aliases, s.series), s.t_ms, s.value.to_bits());
+                gather.float(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.value.to_bits());
             }
         });
         self.apply_if_full();
@@ -157,7 +160,7 @@ impl<'a> Replay<'a> {
         let (gather, aliases) = (&mut self.gather, &self.aliases);
         let result = record::histograms::decode(bytes, |s| {
             if s.t_ms >= self.valid_from {
-                gather.histogram(Self::canonical(aliases, s.series), s.t_ms, s.histogram);
+                gather.histogram(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.histogram);
             }
         });
         self.apply_if_full();
@@ -181,6 +184,17 @@ impl<'a> Replay<'a> {
                 && t.maxt_ms >= self.valid_from
             {
                 self.head.add_tombstone(series.series_ref, t.mint_ms, t.maxt_ms);
+            }
+        })
+    }
+
+    /// Kept only if new ones are; otherwise they stay in the log, and checkpoints carry them on.
+    fn metadata(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        record::metadata::decode(bytes, |series, metadata| {
+            if self.head.metadata_records
+                && let Some(series) = Self::find(self.head, &self.aliases, series)
+            {
+                self.head.metadata().set(series.series_ref, &metadata);
             }
         })
     }
