@@ -135,10 +135,18 @@ impl Db {
         checkpoint::remove_before(&*self.fs, wbl.dir(), segment.saturating_sub(1))
     }
 
-    /// Waits for commits and readers of now that could touch samples before `mint_ms`.
+    /// Waits for commits and readers of now that could touch samples before `mint_ms`. A reader that is held on to for too
+    /// long is given up: it must not stop compaction for good.
     fn wait_until_passed(&self, mint_ms: i64) -> Result<(), Error> {
         let moment = self.head.isolation.now();
+        let started = std::time::Instant::now();
         while !self.head.isolation.has_passed(moment, mint_ms) {
+            if started.elapsed() >= self.options.reader_patience {
+                let readers = self.head.isolation.expire(moment, mint_ms);
+                if readers > 0 {
+                    tracing::warn!(readers, "queries took too long for compaction to wait; they end with an error");
+                }
+            }
             if !self.stop.wait(POLL) {
                 return Err(Error::Invalid("the store is being closed".to_owned()));
             }

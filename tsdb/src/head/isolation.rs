@@ -1,6 +1,6 @@
 //! Half a commit is never seen: commits have numbers, readers remember which were finished when they began.
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
@@ -18,10 +18,26 @@ struct State {
     readers: BTreeMap<u64, usize>,
     /// Number of the newest reader, and the earliest time each living one may ask for.
     last_reader: u64,
-    wanted: BTreeMap<u64, i64>,
+    wanted: BTreeMap<u64, Wanted>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    mint_ms: i64,
+    low: u64,
+    expired: Arc<AtomicBool>,
 }
 
 impl State {
+    fn forget_reader(&mut self, number: u64) {
+        let Some(gone) = self.wanted.remove(&number) else { return };
+        if let Some(n) = self.readers.get_mut(&gone.low) {
+            *n -= 1;
+            if *n == 0 {
+                self.readers.remove(&gone.low);
+            }
+        }
+    }
     fn finished_upto(&self) -> u64 {
         self.running.iter().min().map_or(self.last, |oldest| oldest - 1)
     }
@@ -51,11 +67,12 @@ impl Isolation {
         let mut s = self.state();
         s.last_reader += 1;
         let number = s.last_reader;
-        s.wanted.insert(number, mint_ms);
         let low = s.finished_upto();
+        let expired = Arc::<AtomicBool>::default();
+        s.wanted.insert(number, Wanted { mint_ms, low, expired: Arc::clone(&expired) });
         *s.readers.entry(low).or_insert(0) += 1;
         self.update_low(&s);
-        Reader { isolation: Arc::clone(self), max: s.last, running: s.running.clone(), low, number }
+        Reader { isolation: Arc::clone(self), max: s.last, running: s.running.clone(), low, number, expired }
     }
     /// A mark for [`Isolation::has_passed`]: commits begun and readers made so far.
     pub fn now(&self) -> Moment {
@@ -66,7 +83,22 @@ impl Isolation {
     /// before `mint_ms` are gone.
     pub fn has_passed(&self, moment: Moment, mint_ms: i64) -> bool {
         let s = self.state();
-        s.finished_upto() >= moment.commit && !s.wanted.range(..=moment.reader).any(|(_, from)| *from < mint_ms)
+        s.finished_upto() >= moment.commit && !s.wanted.range(..=moment.reader).any(|(_, w)| w.mint_ms < mint_ms)
+    }
+    /// Gives up on the readers made before `moment` that may ask for samples before `mint_ms`: from here on they get an
+    /// error instead of what may be missing. Returns how many there were.
+    pub fn expire(&self, moment: Moment, mint_ms: i64) -> usize {
+        let mut s = self.state();
+        let old: Vec<u64> =
+            s.wanted.range(..=moment.reader).filter(|(_, w)| w.mint_ms < mint_ms).map(|(number, _)| *number).collect();
+        for number in &old {
+            if let Some(w) = s.wanted.get(number) {
+                w.expired.store(true, Ordering::Release);
+            }
+            s.forget_reader(*number);
+        }
+        self.update_low(&s);
+        old.len()
     }
 }
 
@@ -100,9 +132,15 @@ pub struct Reader {
     running: Vec<u64>,
     low: u64,
     number: u64,
+    expired: Arc<AtomicBool>,
 }
 
 impl Reader {
+    /// Whether samples that this reader should see may be gone. To be asked after reading, before what was read is
+    /// believed.
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Acquire)
+    }
     #[inline]
     pub fn sees(&self, commit: u64) -> bool {
         commit <= self.low || (commit <= self.max && !self.running.contains(&commit))
@@ -112,13 +150,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut s = self.isolation.state();
-        s.wanted.remove(&self.number);
-        if let Some(n) = s.readers.get_mut(&self.low) {
-            *n -= 1;
-            if *n == 0 {
-                s.readers.remove(&self.low);
-            }
-        }
+        s.forget_reader(self.number);
         self.isolation.update_low(&s);
     }
 }

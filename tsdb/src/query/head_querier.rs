@@ -11,7 +11,7 @@ use ferula_storage::{
 
 use super::select::select;
 use crate::chunk::decode;
-use crate::error::Error;
+use crate::error::{CUT, Error};
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
 use crate::head::series::{ChunkView, MemSeries};
@@ -19,6 +19,8 @@ use crate::head::{Head, Intervals};
 
 /// Bytes charged to the query for each selected series: its handle and iterator.
 const SERIES_BYTES: u64 = 160;
+/// Told to a reader that lived so long that compaction did not wait for it.
+const EXPIRED: &str = "the query took too long: the samples it reads have been moved into a block";
 /// Between two looks at deadline and cancellation.
 const CHECK_EVERY: usize = 1024;
 
@@ -168,6 +170,10 @@ impl SeriesSet for HeadSeriesSet {
             let late = state.out_of_order.as_ref().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
             let late = late.unwrap_or_default();
             drop(state);
+            if self.reader.is_expired() {
+                self.series = Vec::new().into_iter();
+                return Some(Err(StorageError::Other(EXPIRED.to_owned())));
+            }
             let chunks = match snapshot {
                 Ok(s) => s.chunks,
                 Err(e) => return Some(Err(e.into())),
@@ -215,6 +221,9 @@ impl SampleIter for ChunkIter {
             let Some(chunk) = self.chunks.next() else { return Ok(false) };
             let result = decode(chunk.encoding, &chunk.data, chunk.visible, out);
             result.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
+            if chunk.data.is_torn() {
+                return Err(StorageError::Corrupt(format!("a file of chunks_head: {CUT}")));
+            }
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {
                 QueryStats::add(&self.ctx.stats.samples, out.len() as u64);

@@ -51,6 +51,13 @@ pub enum Bytes {
     Mapped(Mapping),
 }
 
+impl Bytes {
+    /// Whether the file they are of was cut, so that what was read of them is not to be believed.
+    pub fn is_torn(&self) -> bool {
+        matches!(self, Bytes::Mapped(m) if m.is_torn())
+    }
+}
+
 impl std::ops::Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
