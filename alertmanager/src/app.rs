@@ -149,17 +149,25 @@ impl Alertmanager {
         let started = self.clock.monotonic();
         let inserted = self.core().insert(alerts, self.now());
         // In the file when this returns, on the disk within a second: see `run`.
-        match self.store.write_alerts(&inserted.changed) {
-            Ok(None) => {}
-            Ok(ticket) => *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner) = ticket,
-            Err(e) => {
-                self.metrics.journal_errors.inc();
-                tracing::error!(error = %e, "Alerts could not be written: after a restart they wait for the next report");
-            }
-        }
+        self.keep(self.store.write_alerts(&inserted.changed), "Alerts");
         self.metrics.dispatch.observe_duration(self.clock.monotonic().saturating_sub(started));
         self.wake.notify_one();
         inserted
+    }
+
+    /// Notes what was written but not synced yet. What could not be written is lost with the process, no sooner.
+    fn keep(&self, written: Result<Option<Ticket>, StoreError>, what: &'static str) {
+        match written {
+            Ok(None) => {}
+            Ok(ticket) => {
+                let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+                *unsynced = ticket.max(*unsynced);
+            }
+            Err(e) => {
+                self.metrics.journal_errors.inc();
+                tracing::error!(error = %e, what, "Could not be written, and would be lost if the process were killed");
+            }
+        }
     }
 
     /// Creates or updates a silence; it is on disk when this answers its id.
@@ -226,11 +234,14 @@ impl Alertmanager {
         let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
         let mut next_sync = self.clock.monotonic();
         loop {
-            let (due, unsaved, next_ms) = {
+            let (due, unsaved, timers, next_ms) = {
                 let mut core = self.core();
-                let due = core.advance(self.now());
-                (due, core.take_unsaved(), core.next_due_mono_ms())
+                let now = self.now();
+                let due = core.advance(now);
+                (due, core.take_unsaved(), core.take_unsaved_timers(now), core.next_due_mono_ms())
             };
+            // Nobody else writes timers, so the last record of a group is the latest.
+            self.keep(self.store.write_groups(&timers), "Timers of groups");
             self.save_later(&unsaved);
             for delivery in due {
                 self.spawn(&mut deliveries, delivery);
@@ -290,7 +301,8 @@ impl Alertmanager {
         self.store.snapshot(&self.metrics, || {
             let core = self.core();
             let log: Vec<LogChange> = core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
-            State { silences: core.silences.iter().cloned().collect(), log, alerts: core.alerts().cloned().collect() }
+            let silences = core.silences.iter().cloned().collect();
+            State { silences, log, alerts: core.kept_alerts(), groups: core.timers(self.now()) }
         });
     }
 

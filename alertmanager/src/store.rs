@@ -3,7 +3,7 @@
 //! ```text
 //! <storage.path>/silences, nflog   upstream's snapshots: length-delimited protobuf, read at start, rewritten at
 //!                                  maintenance and at a clean stop, so that the folder can be taken over and handed back
-//! <storage.path>/alerts            our own snapshot of firing alerts, one JSON document per line
+//! <storage.path>/alerts, groups    our own snapshots of alerts and of the timers of their groups
 //! <storage.path>/journal/          what is newer than the snapshots
 //! <storage.path>/quarantine/       damaged snapshots, kept
 //! ```
@@ -18,7 +18,7 @@ use ferula_fs::{Disk, Fs, Lock};
 use ferula_journal::{Journal, Ticket};
 
 use crate::alert::Alert;
-use crate::core::{Core, LogChange};
+use crate::core::{Core, GroupTimer, LogChange};
 use crate::metrics::Metrics;
 use crate::silence::Silence;
 
@@ -39,6 +39,7 @@ const LOG_ENTRY: u8 = 2;
 const ALERT: u8 = 3;
 /// Several alerts, delimited as in a snapshot: what one request changed, in one write.
 const ALERTS: u8 = 4;
+const GROUP: u8 = 5;
 
 /// One record of alerts is closed when it reaches this size.
 const ALERTS_BYTES: usize = 1 << 20;
@@ -48,6 +49,7 @@ pub struct State {
     pub silences: Vec<Arc<Silence>>,
     pub log: Vec<LogChange>,
     pub alerts: Vec<Arc<Alert>>,
+    pub groups: Vec<GroupTimer>,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl Store {
             _ => at(&lock_path)(e),
         })?;
         let mut damaged = 0usize;
-        for (name, kind) in [("silences", SILENCE), ("nflog", LOG_ENTRY), ("alerts", ALERT)] {
+        for (name, kind) in [("silences", SILENCE), ("nflog", LOG_ENTRY), ("alerts", ALERT), ("groups", GROUP)] {
             let path = dir.join(name);
             let bytes = match fs.read(&path) {
                 Ok(b) => b,
@@ -153,6 +155,15 @@ impl Store {
         Ok(last)
     }
 
+    /// Timers of groups: in the file at once, durable as alerts are.
+    pub fn write_groups(&self, changes: &[GroupTimer]) -> Result<Option<Ticket>, StoreError> {
+        let mut last = None;
+        for timer in changes {
+            last = Some(self.append(GROUP, &encode::group(timer))?);
+        }
+        Ok(last)
+    }
+
     pub fn sync(&self, ticket: Ticket) -> Result<(), StoreError> {
         Ok(self.journal.sync(ticket)?)
     }
@@ -168,10 +179,12 @@ impl Store {
             let silences: Vec<Vec<u8>> = state.silences.iter().map(|s| encode::silence(s, self.retention_ms)).collect();
             let log: Vec<Vec<u8>> = state.log.iter().map(|(k, e)| encode::log_entry(k, e)).collect();
             let alerts: Vec<Vec<u8>> = state.alerts.iter().map(|a| encode::alert(a)).collect();
+            let groups: Vec<Vec<u8>> = state.groups.iter().map(encode::group).collect();
             for (name, messages, size) in [
                 ("silences", silences, Some(&metrics.silences_snapshot_size)),
                 ("nflog", log, Some(&metrics.nflog_snapshot_size)),
                 ("alerts", alerts, None),
+                ("groups", groups, None),
             ] {
                 let path = self.dir.join(name);
                 let bytes = encode::delimit(&messages);
@@ -206,6 +219,7 @@ fn take(core: &mut Core, kind: u8, message: &[u8], retention_ms: i64, now_ms: i6
             }
         }
         ALERT => core.restore(encode::read_alert(message)?),
+        GROUP => core.restore_timer(encode::read_group(message)?),
         ALERTS => {
             for one in encode::delimited(message) {
                 take(core, ALERT, one?, retention_ms, now_ms)?;

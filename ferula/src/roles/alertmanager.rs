@@ -25,7 +25,7 @@ fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let flags = super::parse(PROGRAM, "Routes, groups and delivers alerts.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
     super::refuse_web_config(flags.text("web.config.file"))?;
-    block_on(run(options(&flags), Registry::new(), stop_signal()))
+    block_on(async { run(open(options(&flags), Registry::new()).await?, stop_signal()).await })
 }
 
 fn options(flags: &Values) -> Options {
@@ -63,12 +63,24 @@ fn options(flags: &Values) -> Options {
     }
 }
 
-/// Runs an Alertmanager until `shutdown`, in a process of its own or beside other roles.
-pub(crate) async fn run(options: Options, registry: Registry, shutdown: impl Future<Output = ()>) -> Result<(), Stop> {
+/// An Alertmanager with its address bound and its state read; nothing is sent yet.
+pub(crate) struct Ready {
+    pub alertmanager: Arc<Alertmanager>,
+    listener: Listener,
+}
+
+/// Binds and reads everything that can fail, in a process of its own or beside other roles.
+pub(crate) async fn open(options: Options, registry: Registry) -> Result<Ready, Stop> {
     register_process(&registry);
     let listener =
         Listener::bind(&options.listen_addresses, ListenOptions::default()).await.map_err(|e| e.to_string())?;
     let alertmanager = Alertmanager::new(options, Arc::new(SystemClock), registry).map_err(|e| e.to_string())?;
+    Ok(Ready { alertmanager, listener })
+}
+
+/// Runs it until `shutdown`.
+pub(crate) async fn run(ready: Ready, shutdown: impl Future<Output = ()>) -> Result<(), Stop> {
+    let Ready { alertmanager, listener } = ready;
     for address in listener.local_addrs() {
         tracing::info!(address = %address, "Listening on");
     }

@@ -73,6 +73,10 @@ impl Column {
     pub fn samples(&self) -> u64 {
         self.floats.iter().filter(|v| is_present(**v)).count() as u64 + self.histogram_weight()
     }
+    /// Bytes held, roughly.
+    pub fn bytes(&self) -> u64 {
+        8 * self.floats.capacity() as u64 + 128 + 400 * self.histograms.len() as u64
+    }
     fn histogram_weight(&self) -> u64 {
         self.histograms.iter().map(|(_, h)| histogram_samples(h)).sum()
     }

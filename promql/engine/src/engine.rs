@@ -1,5 +1,6 @@
 //! The engine: limits and semantics, and the two ways to ask.
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferula_model::Labels;
@@ -11,7 +12,7 @@ use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
-use crate::eval::{Output, defines_order, eval};
+use crate::eval::{Output, Shared, defines_order, eval};
 use crate::grid::Grid;
 use crate::query::{Query, Semantics};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
@@ -33,6 +34,10 @@ pub struct EngineOptions {
     pub type_and_unit_labels: bool,
     /// Use start timestamps of samples in rates.
     pub start_timestamps: bool,
+    /// Threads that all queries together may use besides their own. Answers do not depend on it.
+    pub spare_threads: usize,
+    /// Compute step-invariant and common sub-expressions once. Answers do not depend on it.
+    pub optimises: bool,
 }
 
 impl Default for EngineOptions {
@@ -45,6 +50,8 @@ impl Default for EngineOptions {
             delayed_name_removal: false,
             type_and_unit_labels: false,
             start_timestamps: false,
+            spare_threads: std::thread::available_parallelism().map_or(0, |n| n.get() - 1),
+            optimises: true,
         }
     }
 }
@@ -65,12 +72,14 @@ pub struct QueryOptions<'t> {
 pub struct Engine {
     options: EngineOptions,
     subquery_step_ms: AtomicI64,
+    spare_threads: Arc<AtomicUsize>,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
         let subquery_step_ms = AtomicI64::new(options.subquery_step_ms);
-        Engine { options, subquery_step_ms }
+        let spare_threads = Arc::new(AtomicUsize::new(options.spare_threads));
+        Engine { options, subquery_step_ms, spare_threads }
     }
 
     /// The step of subqueries that give none, from now on: it follows the configuration's evaluation interval.
@@ -213,6 +222,12 @@ impl Engine {
         q.uses = crate::eval::uses(expr);
         q.sorted = crate::eval::picked_from(expr);
         q.stats_only = crate::eval::stats_only(expr);
+        q.optimises = o.optimises;
+        if o.optimises {
+            q.shared = Shared::find(expr, &q.sorted, &q.stats_only);
+        }
+        q.has_threads = o.spare_threads > 0;
+        q.spare_threads = Arc::clone(&self.spare_threads);
         Ok(q)
     }
 }

@@ -1,7 +1,7 @@
 //! The times an expression is evaluated at.
 
 /// `n` steps from `start_ms` on, `step_ms` apart. An instant has one step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Grid {
     pub start_ms: i64,
     pub step_ms: i64,

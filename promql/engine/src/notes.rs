@@ -35,6 +35,10 @@ impl Notes {
     fn add(&self, level: Level, text: String, span: Span) {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).entry((level, text, span)).or_insert(None);
     }
+    /// How many there are by now.
+    pub fn len(&self) -> usize {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
     pub fn warn(&self, text: impl Into<String>, span: Span) {
         self.add(Level::Warning, text.into(), span);
     }

@@ -1,7 +1,6 @@
 //! What all parts of one running query share.
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferula_model::Charge;
 use ferula_model::labels::quoted;
@@ -11,7 +10,7 @@ use hashbrown::HashMap;
 
 use crate::column::{ABSENT, Column, SeriesStream};
 use crate::error::QueryError;
-use crate::eval::Use;
+use crate::eval::{Shared, Use};
 use crate::grid::Grid;
 use crate::identity::Hidden;
 use crate::notes::Notes;
@@ -43,6 +42,14 @@ pub(crate) struct Query<'q> {
     pub uses: HashMap<u32, Use>,
     /// Selectors (by where they start) whose series have to come in label order: what picks series depends on it.
     pub sorted: Vec<u32>,
+    /// Sub-expressions that occur more than once.
+    pub shared: Shared,
+    /// Step-invariant and common sub-expressions are computed once.
+    pub optimises: bool,
+    /// The engine may use more than one thread for a query.
+    pub has_threads: bool,
+    /// Threads that may still be started, by all queries of the engine together.
+    pub spare_threads: Arc<AtomicUsize>,
     pub text: Option<&'q str>,
     pub notes: Notes,
     pub samples: Samples,
@@ -114,6 +121,10 @@ impl<'q> Query<'q> {
             stats_only: Vec::new(),
             uses: HashMap::new(),
             sorted: Vec::new(),
+            shared: Shared::default(),
+            optimises: true,
+            has_threads: false,
+            spare_threads: Arc::default(),
             text: None,
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),
@@ -206,10 +217,14 @@ impl<'q> Query<'q> {
     pub fn release(&self, n: u64) {
         self.samples.current.fetch_sub(n, Ordering::Relaxed);
     }
-    /// What is held for a moment on top of the rest: a window of samples.
+    /// What is held for a moment on top of the rest: a window of samples. Threads that do so at the same time do not
+    /// add up: the peak does not depend on how many there are.
     pub fn hold_briefly(&self, n: u64) -> Result<(), QueryError> {
-        self.hold(n)?;
-        self.release(n);
+        let now = self.samples.current.load(Ordering::Relaxed) + n;
+        self.samples.peak.fetch_max(now, Ordering::Relaxed);
+        if now > self.semantics.samples_max {
+            return Err(QueryError::TooManySamples);
+        }
         Ok(())
     }
 
@@ -227,7 +242,7 @@ impl<'q> Query<'q> {
             let n = c.samples();
             self.hold(n)?;
             out.held += n;
-            uncharged += 8 * c.floats.capacity() as u64 + 128 + 400 * c.histograms.len() as u64;
+            uncharged += c.bytes();
             if uncharged > 64 << 10 {
                 self.charge(std::mem::take(&mut uncharged))?;
             }

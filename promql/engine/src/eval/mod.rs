@@ -5,6 +5,7 @@ mod binary;
 mod extent;
 mod hints;
 mod invariant;
+pub(crate) mod lanes;
 mod matching;
 pub(crate) mod merge;
 mod order;
@@ -12,6 +13,7 @@ pub(crate) mod range;
 mod scalar_ops;
 pub(crate) mod selector;
 mod set_ops;
+mod shared;
 mod stats_only;
 
 use ferula_promql_parser::{Expr, ValueType};
@@ -26,6 +28,7 @@ pub(crate) use extent::extent;
 pub(crate) use hints::{Use, uses};
 pub(crate) use invariant::is_step_invariant;
 pub(crate) use order::{defines_order, picked_from};
+pub(crate) use shared::Shared;
 pub(crate) use stats_only::{Hinter, stats_only};
 
 /// The value of an expression over a grid.
@@ -65,7 +68,11 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<O
         // Every node holds at least one column at a time.
         q.charge(8 * grid.n as u64)?;
     }
-    if grid.n > 1 && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_)) && is_step_invariant(expr) {
+    if q.optimises
+        && grid.n > 1
+        && !matches!(expr, Expr::Number(_) | Expr::String(_) | Expr::Paren(_))
+        && is_step_invariant(expr)
+    {
         // The same at every step: computed once, at the first.
         return broadcast(q, eval_once(q, expr, Grid { n: 1, ..grid })?, grid);
     }
@@ -73,6 +80,13 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<O
 }
 
 fn eval_once<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
+    if let Some(id) = q.shared.id_of(expr) {
+        return Ok(Output::Series(shared::eval(q, id, expr, grid)?));
+    }
+    eval_node(q, expr, grid)
+}
+
+fn eval_node<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
     match expr {
         Expr::Number(n) => Ok(Output::Scalar(vec![n.value; grid.n])),
         Expr::String(s) => Ok(Output::String(s.value.clone())),

@@ -183,15 +183,32 @@ impl Plan {
     }
 }
 
-enum Source<'a> {
-    Stored { set: Box<dyn SeriesSet>, batch: SampleBatch, oldest: i64, newest: i64, stats_only: bool },
+/// Where the series of a range vector come from.
+pub(crate) enum Source<'a> {
+    Stored(Box<dyn SeriesSet>),
     Subquery { stream: Stream<'a>, grid: Grid },
 }
 
 /// A range vector: series after series, each with its samples.
 pub(crate) struct RangeVector<'a> {
-    q: &'a Query<'a>,
     source: Source<'a>,
+    current: SeriesWindows<'a>,
+}
+
+impl<'a> std::ops::Deref for RangeVector<'a> {
+    type Target = SeriesWindows<'a>;
+    fn deref(&self) -> &SeriesWindows<'a> {
+        &self.current
+    }
+}
+
+/// The samples of one series at a time, and the windows on them. Several threads may have one each.
+pub(crate) struct SeriesWindows<'a> {
+    q: &'a Query<'a>,
+    batch: SampleBatch,
+    /// Inclusive bounds of what any window may see.
+    bounds: (i64, i64),
+    stats_only: bool,
     pub points: Points,
     pub plan: Plan,
     pub times: Reference,
@@ -203,7 +220,7 @@ pub(crate) struct RangeVector<'a> {
     pub span: Span,
 }
 
-/// One series of a range vector; its samples stand in [`RangeVector::points`].
+/// One series of a range vector; its samples stand in [`SeriesWindows::points`].
 pub(crate) struct RangeSeries {
     pub id: Identity,
     pub drop_name: bool,
@@ -222,24 +239,14 @@ impl<'a> RangeVector<'a> {
                 let oldest = times.first_ms.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
                 let newest = times.last().saturating_add(after);
                 let set = select(q, v, oldest, newest, range_ms, grid.step_ms)?;
-                Ok(RangeVector {
-                    q,
-                    source: Source::Stored {
-                        set,
-                        batch: SampleBatch::default(),
-                        oldest,
-                        newest,
-                        stats_only: q.stats_only.contains(&v.span.start),
-                    },
-                    points: Points::default(),
-                    plan: Plan::default(),
-                    times,
-                    range_ms,
-                    grid,
-                    counted: q.counts(grid),
+                let stats_only = q.stats_only.contains(&v.span.start);
+                let current = SeriesWindows {
+                    bounds: (oldest, newest),
+                    stats_only,
                     extension: v.extension,
-                    span: m.span,
-                })
+                    ..SeriesWindows::new(q, times, range_ms, grid, m.span)
+                };
+                Ok(RangeVector { source: Source::Stored(set), current })
             }
             Expr::Subquery(s) => {
                 let range_ms = resolve_range(q, &s.range)?;
@@ -258,19 +265,9 @@ impl<'a> RangeVector<'a> {
                 let inner = Grid::range(start, times.last(), step);
                 q.admit(inner)?;
                 let stream = super::eval(q, &s.expr, inner)?.series()?;
-                Ok(RangeVector {
-                    q,
-                    source: Source::Subquery { stream, grid: inner },
-                    points: Points::default(),
-                    plan: Plan::default(),
-                    times,
-                    range_ms,
-                    grid,
-                    counted: q.counts(grid),
-                    extension: None,
-                    // Upstream's annotations about subqueries point at the start of the query.
-                    span: Span::default(),
-                })
+                // Upstream's annotations about subqueries point at the start of the query.
+                let current = SeriesWindows::new(q, times, range_ms, grid, Span::default());
+                Ok(RangeVector { source: Source::Subquery { stream, grid: inner }, current })
             }
             _ => Err(QueryError::execution("expected a range vector")),
         }
@@ -279,24 +276,77 @@ impl<'a> RangeVector<'a> {
     pub fn next(&mut self) -> Result<Option<RangeSeries>, QueryError> {
         loop {
             let found = match &mut self.source {
-                Source::Stored { set, batch, oldest, newest, stats_only } => {
-                    let Some(mut series) = next_series(self.q, set)? else { return Ok(None) };
-                    self.points.read(self.q, &mut series, *oldest, *newest, batch, stats_only.then(Hinter::default))?;
-                    RangeSeries { id: Identity::new(series.labels), drop_name: false }
-                }
-                Source::Subquery { stream, grid } => {
-                    let Some(c) = stream.next()? else { return Ok(None) };
-                    self.points.take_column(&c, *grid);
-                    RangeSeries { id: c.id, drop_name: c.drop_name }
-                }
+                Source::Stored(set) => match next_series(self.current.q, set)? {
+                    Some(series) => self.current.read(series)?,
+                    None => return Ok(None),
+                },
+                Source::Subquery { stream, grid } => match stream.next()? {
+                    Some(c) => self.current.take_column(c, *grid),
+                    None => return Ok(None),
+                },
             };
-            if !self.points.is_empty() {
-                if self.points.histogram_ms.is_empty() && self.extension.is_none() {
-                    self.plan.update(&self.points.float_ms, &self.times, self.range_ms);
-                }
-                return Ok(Some(found));
+            if found.is_some() {
+                return Ok(found);
             }
         }
+    }
+
+    /// The parts, for those who read the series on several threads.
+    pub fn into_parts(self) -> (Source<'a>, SeriesWindows<'a>) {
+        (self.source, self.current)
+    }
+}
+
+impl<'a> SeriesWindows<'a> {
+    fn new(q: &'a Query<'a>, times: Reference, range_ms: i64, grid: Grid, span: Span) -> SeriesWindows<'a> {
+        SeriesWindows {
+            q,
+            batch: SampleBatch::default(),
+            bounds: (i64::MIN, i64::MAX),
+            stats_only: false,
+            points: Points::default(),
+            plan: Plan::default(),
+            times,
+            range_ms,
+            grid,
+            counted: q.counts(grid),
+            extension: None,
+            span,
+        }
+    }
+
+    /// Another one of the same shape, for another thread.
+    pub fn fork(&self) -> SeriesWindows<'a> {
+        SeriesWindows {
+            bounds: self.bounds,
+            stats_only: self.stats_only,
+            extension: self.extension,
+            ..SeriesWindows::new(self.q, self.times, self.range_ms, self.grid, self.span)
+        }
+    }
+
+    /// Reads all samples of a stored series; `None` where there are none.
+    pub fn read(&mut self, mut series: Series) -> Result<Option<RangeSeries>, QueryError> {
+        let (oldest, newest) = self.bounds;
+        let hinter = self.stats_only.then(Hinter::default);
+        self.points.read(self.q, &mut series, oldest, newest, &mut self.batch, hinter)?;
+        Ok(self.found(Identity::new(series.labels), false))
+    }
+
+    /// Takes the values of a subquery's column for samples.
+    pub fn take_column(&mut self, c: Column, grid: Grid) -> Option<RangeSeries> {
+        self.points.take_column(&c, grid);
+        self.found(c.id, c.drop_name)
+    }
+
+    fn found(&mut self, id: Identity, drop_name: bool) -> Option<RangeSeries> {
+        if self.points.is_empty() {
+            return None;
+        }
+        if self.points.histogram_ms.is_empty() && self.extension.is_none() {
+            self.plan.update(&self.points.float_ms, &self.times, self.range_ms);
+        }
+        Some(RangeSeries { id, drop_name })
     }
 
     /// Counts a series of floats that a kernel takes as a whole, by [`Plan`].

@@ -6,7 +6,8 @@ use ferula_promql_parser::{DurationUse, RangeExtension, VectorSelector};
 use ferula_storage::{Column as Batch, SampleBatch, SelectHints, Series, SeriesSet};
 
 use super::Hinter;
-use crate::column::{Column, Stream, histogram_samples, stream};
+use super::lanes::{Lane, lanes};
+use crate::column::{Column, Stream, histogram_samples};
 use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::identity::Identity;
@@ -115,29 +116,39 @@ pub(crate) fn instant_of<'a>(
     let lookback = q.semantics.lookback_ms;
     // Left-open: a sample exactly one lookback ago is too old.
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
-    let mut set = select(q, v, oldest, times.last(), 0, grid.step_ms)?;
-    let counted = q.counts(grid);
-    let stats_only = q.stats_only.contains(&v.span.start);
-    let mut batch = SampleBatch::default();
-    Ok(stream(move || {
-        while let Some(mut series) = next_series(q, &mut set)? {
-            series.samples.skip_to(oldest);
-            let mut walk = Walk::new(q, times, counted, take, Identity::new(series.labels));
-            let mut hinter = stats_only.then(Hinter::default);
-            while walk.step < times.n && series.samples.next_batch(&mut batch)? {
-                q.tick(1 + (batch.len() >> 10) as u32)?;
-                q.samples.add_decoded(batch.len() as u64);
-                if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
-                    all.iter_mut().for_each(|h| *h = hinter.hinted(h));
-                }
-                walk.feed(&batch);
+    let set = select(q, v, oldest, times.last(), 0, grid.step_ms)?;
+    let (counted, stats_only) = (q.counts(grid), q.stats_only.contains(&v.span.start));
+    let lane = move || Instants { q, times, oldest, counted, stats_only, take, batch: SampleBatch::default() };
+    Ok(lanes(q, set, grid, lane(), Some(Box::new(move || Ok(lane())))))
+}
+
+/// An instant selector on one thread.
+struct Instants<'a> {
+    q: &'a Query<'a>,
+    times: Reference,
+    oldest: i64,
+    counted: bool,
+    stats_only: bool,
+    take: Take,
+    batch: SampleBatch,
+}
+
+impl Lane for Instants<'_> {
+    fn column(&mut self, mut series: Series) -> Result<Option<Column>, QueryError> {
+        let Instants { q, times, batch, .. } = self;
+        series.samples.skip_to(self.oldest);
+        let mut walk = Walk::new(q, *times, self.counted, self.take, Identity::new(series.labels));
+        let mut hinter = self.stats_only.then(Hinter::default);
+        while walk.step < times.n && series.samples.next_batch(batch)? {
+            q.tick(1 + (batch.len() >> 10) as u32)?;
+            q.samples.add_decoded(batch.len() as u64);
+            if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
+                all.iter_mut().for_each(|h| *h = hinter.hinted(h));
             }
-            if let Some(c) = walk.finish()? {
-                return Ok(Some(c));
-            }
+            walk.feed(batch);
         }
-        Ok(None)
-    }))
+        walk.finish()
+    }
 }
 
 #[derive(Clone)]

@@ -7,18 +7,18 @@ use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::{RangeExtension, Span};
 
 use super::rate::histogram_increase;
-use super::{Kernel, over_time, unsupported};
+use super::{BoxedKernel, over_time, unsupported};
 use crate::column::Point;
 use crate::error::QueryError;
-use crate::eval::range::{Points, RangeVector, Window, advance};
+use crate::eval::range::{Points, SeriesWindows, Window, advance};
 use crate::identity::Identity;
 use crate::query::Query;
 
 pub(super) fn kernel<'a>(
     q: &'a Query<'a>,
     name: &'static str,
-    v: &RangeVector<'a>,
-) -> Result<Box<dyn Kernel + 'a>, QueryError> {
+    v: &SeriesWindows<'_>,
+) -> Result<BoxedKernel<'a>, QueryError> {
     let (span, seconds) = (v.span, v.range_ms as f64 / 1000.0);
     Ok(match name {
         "rate" => Box::new(move |w: &Window<'_>| Ok(increase(q, w, true, seconds, span))),
@@ -57,7 +57,7 @@ fn increase(q: &Query<'_>, w: &Window<'_>, counter: bool, seconds: f64, span: Sp
 
 pub(super) fn windows(
     q: &Query<'_>,
-    v: &RangeVector<'_>,
+    v: &SeriesWindows<'_>,
     id: &Identity,
     counter: bool,
     mut f: impl FnMut(&Window<'_>) -> Result<(), QueryError>,

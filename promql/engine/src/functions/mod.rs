@@ -15,8 +15,9 @@ use ferula_promql_parser::{Call, Expr, Span, ValueType};
 
 use crate::column::{Column, Point, Stream, stream};
 use crate::error::QueryError;
+use crate::eval::lanes::{Lane, lanes};
 use crate::eval::merge::{Duplicates, always_unique, one_name};
-use crate::eval::range::{Plan, Points, RangeVector, Window};
+use crate::eval::range::{Plan, Points, RangeSeries, RangeVector, SeriesWindows, Source, Window};
 use crate::eval::selector::Reference;
 use crate::eval::{Output, eval};
 use crate::grid::Grid;
@@ -33,6 +34,8 @@ pub(crate) trait Kernel {
         Ok(false)
     }
 }
+
+pub(crate) type BoxedKernel<'a> = Box<dyn Kernel + Send + 'a>;
 
 /// A series of floats and where its windows lie.
 pub(crate) struct Frame<'f> {
@@ -158,72 +161,127 @@ fn range_function<'a>(
 ) -> Result<Stream<'a>, QueryError> {
     let at = args.call.func.arg_types.iter().position(|t| *t == ValueType::Matrix).unwrap_or(0);
     let argument = args.expr(at)?;
-    let mut vector = RangeVector::open(q, argument, grid)?;
-    let mut kernel: Box<dyn Kernel + 'a> = if vector.extension.is_some() {
-        extended::kernel(q, name, &vector)?
-    } else {
-        match rate::kernel(q, args, name, &vector) {
-            Some(k) => k,
-            None => over_time::kernel(q, args, grid, name, &vector)?,
-        }
-    };
+    let (source, windows) = RangeVector::open(q, argument, grid)?.into_parts();
     let keeps_name = matches!(name, "last_over_time" | "first_over_time");
     let distinct = keeps_name || q.semantics.delayed_name_removal || one_name(argument);
-    let counter = matches!(name, "rate" | "increase");
-    let out = stream(move || {
-        while let Some(series) = vector.next()? {
-            let mut c = Column {
-                id: series.id,
-                drop_name: series.drop_name,
-                floats: q.empty_floats(grid.n),
-                histograms: Vec::new(),
-            };
-            kernel.series(&vector.points);
-            let whole = vector.points.histogram_ms.is_empty() && vector.extension.is_none() && {
-                let frame = Frame {
-                    points: &vector.points,
-                    plan: &vector.plan,
-                    times: vector.times,
-                    range_ms: vector.range_ms,
-                };
-                kernel.column(&frame, &mut c.floats)?
-            };
-            let mut any = false;
-            let (floats, histograms) = (&mut c.floats, &mut c.histograms);
-            let mut put = |step: usize, p: Option<Point>| {
-                any |= p.is_some();
-                match p {
-                    Some(Point::Float(v)) => floats[step] = v,
-                    Some(Point::Histogram(h)) => histograms.push((step as u32, h)),
-                    None => {}
+    let built = kernel(q, args, grid, name, &windows)?;
+    let mut first = Applied { q, name, keeps_name, kernel: built, windows };
+    let out = match source {
+        Source::Subquery { mut stream, grid: inner } => crate::column::stream(move || {
+            while let Some(c) = stream.next()? {
+                if let Some(series) = first.windows.take_column(c, inner)
+                    && let Some(c) = first.apply(series)?
+                {
+                    return Ok(Some(c));
                 }
+            }
+            Ok(None)
+        }),
+        // A kernel with further arguments has them evaluated: once is enough.
+        Source::Stored(set) if args.len() > 1 => lanes(q, set, grid, first, None),
+        Source::Stored(set) => {
+            let call = args.call;
+            let shape = first.windows.fork();
+            let more = move || {
+                let windows = shape.fork();
+                let kernel = kernel(q, &Args { call }, grid, name, &windows)?;
+                Ok(Applied { q, name, keeps_name, kernel, windows })
             };
-            if whole {
-                vector.account()?;
-                any = c.floats.iter().any(|v| crate::column::is_present(*v));
-            } else if vector.extension.is_some() {
-                extended::windows(q, &vector, &c.id, counter, |w| {
-                    put(w.step, kernel.window(w)?);
-                    Ok(())
-                })?;
-            } else {
-                vector.windows(&c.id, |w| {
-                    put(w.step, kernel.window(w)?);
-                    Ok(())
-                })?;
-            }
-            if !any {
-                continue;
-            }
-            if counter && c.floats.iter().any(|v| crate::column::is_present(*v)) {
-                rate::check_counter_name(q, &c.id, vector.span);
-            }
-            if !keeps_name {
-                q.drop_name(&mut c);
-            }
-            return Ok(Some(c));
+            lanes(q, set, grid, first, Some(Box::new(more)))
         }
-        Ok(None)
-    });
+    };
     Ok(if distinct { out } else { always_unique(q, out, Duplicates::Refuse) })
+}
+
+fn kernel<'a>(
+    q: &'a Query<'a>,
+    args: &Args<'a>,
+    grid: Grid,
+    name: &'static str,
+    windows: &SeriesWindows<'_>,
+) -> Result<BoxedKernel<'a>, QueryError> {
+    if windows.extension.is_some() {
+        return extended::kernel(q, name, windows);
+    }
+    match rate::kernel(q, args, name, windows) {
+        Some(k) => Ok(k),
+        None => over_time::kernel(q, args, grid, name, windows),
+    }
+}
+
+/// A range function on one thread: a kernel and the windows it is applied to.
+struct Applied<'a> {
+    q: &'a Query<'a>,
+    name: &'static str,
+    keeps_name: bool,
+    kernel: BoxedKernel<'a>,
+    windows: SeriesWindows<'a>,
+}
+
+impl Lane for Applied<'_> {
+    fn column(&mut self, series: ferula_storage::Series) -> Result<Option<Column>, QueryError> {
+        match self.windows.read(series)? {
+            Some(series) => self.apply(series),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Applied<'_> {
+    /// The function's column of the series whose samples have been read.
+    fn apply(&mut self, series: RangeSeries) -> Result<Option<Column>, QueryError> {
+        let Applied { q, kernel, windows, .. } = self;
+        let q = *q;
+        let mut c = Column {
+            id: series.id,
+            drop_name: series.drop_name,
+            floats: q.empty_floats(windows.times.n),
+            histograms: Vec::new(),
+        };
+        kernel.series(&windows.points);
+        let whole = windows.points.histogram_ms.is_empty() && windows.extension.is_none() && {
+            let frame = Frame {
+                points: &windows.points,
+                plan: &windows.plan,
+                times: windows.times,
+                range_ms: windows.range_ms,
+            };
+            kernel.column(&frame, &mut c.floats)?
+        };
+        let counter = matches!(self.name, "rate" | "increase");
+        let mut any = false;
+        let (floats, histograms) = (&mut c.floats, &mut c.histograms);
+        let mut put = |step: usize, p: Option<Point>| {
+            any |= p.is_some();
+            match p {
+                Some(Point::Float(v)) => floats[step] = v,
+                Some(Point::Histogram(h)) => histograms.push((step as u32, h)),
+                None => {}
+            }
+        };
+        if whole {
+            windows.account()?;
+            any = c.floats.iter().any(|v| crate::column::is_present(*v));
+        } else if windows.extension.is_some() {
+            extended::windows(q, windows, &c.id, counter, |w| {
+                put(w.step, kernel.window(w)?);
+                Ok(())
+            })?;
+        } else {
+            windows.windows(&c.id, |w| {
+                put(w.step, kernel.window(w)?);
+                Ok(())
+            })?;
+        }
+        if !any {
+            return Ok(None);
+        }
+        if counter && c.floats.iter().any(|v| crate::column::is_present(*v)) {
+            rate::check_counter_name(q, &c.id, windows.span);
+        }
+        if !self.keeps_name {
+            q.drop_name(&mut c);
+        }
+        Ok(Some(c))
+    }
 }

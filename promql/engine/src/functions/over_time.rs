@@ -7,16 +7,16 @@ use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::Span;
 
 use super::rate::is_reset;
-use super::{Args, Frame, Kernel, unsupported};
+use super::{Args, BoxedKernel, Frame, Kernel, unsupported};
 use crate::column::Point;
 use crate::error::QueryError;
-use crate::eval::range::{RangeVector, Window};
+use crate::eval::range::{SeriesWindows, Window};
 use crate::grid::Grid;
 use crate::math::{Mean, Sum, fold_windows, linear_regression, quantile, variance};
 use crate::query::Query;
 
 /// A kernel that never fails.
-fn plain<'a>(mut f: impl FnMut(&Window<'_>) -> Option<Point> + 'a) -> Box<dyn Kernel + 'a> {
+fn plain<'a>(mut f: impl FnMut(&Window<'_>) -> Option<Point> + Send + 'a) -> BoxedKernel<'a> {
     Box::new(move |w: &Window<'_>| Ok(f(w)))
 }
 
@@ -25,8 +25,8 @@ fn floats<'a>(
     q: &'a Query<'a>,
     span: Span,
     at_least: usize,
-    mut f: impl FnMut(&Window<'_>) -> f64 + 'a,
-) -> Box<dyn Kernel + 'a> {
+    mut f: impl FnMut(&Window<'_>) -> f64 + Send + 'a,
+) -> BoxedKernel<'a> {
     plain(move |w| {
         if w.floats.is_empty() {
             return None;
@@ -49,8 +49,8 @@ pub(super) fn kernel<'a>(
     args: &Args<'a>,
     grid: Grid,
     name: &'static str,
-    v: &RangeVector<'a>,
-) -> Result<Box<dyn Kernel + 'a>, QueryError> {
+    v: &SeriesWindows<'_>,
+) -> Result<BoxedKernel<'a>, QueryError> {
     let span = v.span;
     Ok(match name {
         "avg_over_time" | "sum_over_time" => Box::new(Total { q, span, average: name == "avg_over_time" }),
@@ -170,7 +170,7 @@ fn edge(w: &Window<'_>, last: bool) -> Option<Point> {
 }
 
 /// `changes` and `resets`: how many neighbours, in time order, differ so; a change of kind always counts.
-pub(super) fn neighbours<'a>(name: &str, start_timestamps: bool) -> Box<dyn Kernel + 'a> {
+pub(super) fn neighbours<'a>(name: &str, start_timestamps: bool) -> BoxedKernel<'a> {
     if name == "changes" {
         return plain(|w| {
             Some(Point::Float(steps(w, |a, b| match (a, b) {

@@ -5,10 +5,10 @@ use ferula_model::labels::METRIC_NAME;
 use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::Span;
 
-use super::{Args, Frame, Kernel};
+use super::{Args, BoxedKernel, Frame, Kernel};
 use crate::column::Point;
 use crate::error::QueryError;
-use crate::eval::range::{Points, RangeVector, Window};
+use crate::eval::range::{Points, SeriesWindows, Window};
 use crate::identity::{Identity, TYPE_LABEL};
 use crate::query::Query;
 
@@ -16,8 +16,8 @@ pub(super) fn kernel<'a>(
     q: &'a Query<'a>,
     _args: &Args<'a>,
     name: &'static str,
-    v: &RangeVector<'a>,
-) -> Option<Box<dyn Kernel + 'a>> {
+    v: &SeriesWindows<'_>,
+) -> Option<BoxedKernel<'a>> {
     let span = v.span;
     Some(match name {
         "rate" | "increase" | "delta" => Box::new(Extrapolated {

@@ -1,0 +1,141 @@
+//! Stored series become columns, on as many threads as are free, in the order in which storage gives them.
+//!
+//! Series are taken from storage in waves. A wave of some size is shared out in small pieces among the query's own thread
+//! and spare ones; its columns are handed on in their order, so that results do not depend on how many threads there
+//! were. Spare threads are counted for the whole engine: many queries at a time run on one thread each.
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use ferula_storage::{Series, SeriesSet};
+
+use super::selector::next_series;
+use crate::column::{Column, Stream, stream};
+use crate::error::QueryError;
+use crate::grid::Grid;
+use crate::query::Query;
+
+/// What one thread needs to turn series into columns: its own buffers.
+pub(crate) trait Lane: Send {
+    fn column(&mut self, series: Series) -> Result<Option<Column>, QueryError>;
+}
+
+/// Makes a lane for another thread.
+pub(crate) type MoreLanes<'a, L> = Box<dyn Fn() -> Result<L, QueryError> + 'a>;
+
+/// Most series of a wave, and most points of its columns.
+const WAVE_SERIES: usize = 1024;
+const WAVE_POINTS: usize = 1 << 19;
+/// Starting a thread takes as long as some dozens of series.
+const SERIES_PER_THREAD: usize = 64;
+/// Series that a thread takes at a time.
+const PIECE: usize = 16;
+
+enum Slot {
+    Series(Series),
+    Column(Result<Option<Column>, QueryError>),
+    Taken,
+}
+
+/// The columns of all series of `set`. Without `more` only one thread works on them.
+pub(crate) fn lanes<'a, L: Lane + 'a>(
+    q: &'a Query<'a>,
+    mut set: Box<dyn SeriesSet>,
+    grid: Grid,
+    first: L,
+    more: Option<MoreLanes<'a, L>>,
+) -> Stream<'a> {
+    let wave = match &more {
+        Some(_) if q.has_threads => (WAVE_POINTS / grid.n.max(1)).clamp(SERIES_PER_THREAD, WAVE_SERIES),
+        _ => 1,
+    };
+    let mut lanes = vec![first];
+    let mut pending: VecDeque<Slot> = VecDeque::new();
+    let mut ended = false;
+    stream(move || {
+        loop {
+            match pending.pop_front() {
+                Some(Slot::Series(series)) => {
+                    let Some(lane) = lanes.first_mut() else { return Ok(None) };
+                    if let Some(c) = lane.column(series)? {
+                        return Ok(Some(c));
+                    }
+                }
+                Some(Slot::Column(c)) => {
+                    if let Some(c) = c? {
+                        return Ok(Some(c));
+                    }
+                }
+                Some(Slot::Taken) => {}
+                None if ended => return Ok(None),
+                None => {
+                    while pending.len() < wave && !ended {
+                        match next_series(q, &mut set)? {
+                            Some(series) => pending.push_back(Slot::Series(series)),
+                            None => ended = true,
+                        }
+                    }
+                    let spare = Spare::take(q, (pending.len() / SERIES_PER_THREAD).saturating_sub(1));
+                    if let (Some(more), true) = (&more, spare.n > 0) {
+                        while lanes.len() < 1 + spare.n {
+                            q.charge(8 * (grid.n * wave) as u64)?;
+                            lanes.push(more()?);
+                        }
+                        work(pending.make_contiguous(), lanes.iter_mut().take(1 + spare.n));
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Has every lane work on pieces of the wave until there are no more.
+fn work<'l, L: Lane + 'l>(wave: &mut [Slot], lanes: impl Iterator<Item = &'l mut L>) {
+    let pieces = Mutex::new(wave.chunks_mut(PIECE));
+    let run = |lane: &mut L| {
+        loop {
+            let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(piece) = next else { return };
+            for slot in piece {
+                if let Slot::Series(series) = std::mem::replace(slot, Slot::Taken) {
+                    *slot = Slot::Column(lane.column(series));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut lanes = lanes;
+        let own = lanes.next();
+        for lane in lanes {
+            let thread = std::thread::Builder::new().name("promql-lane".to_owned());
+            // Where no thread can be started, the others do the work.
+            let _ = thread.spawn_scoped(scope, || run(lane));
+        }
+        if let Some(lane) = own {
+            run(lane);
+        }
+    });
+}
+
+/// Threads taken from the engine's spare ones; given back when dropped.
+struct Spare<'a> {
+    q: &'a Query<'a>,
+    n: usize,
+}
+
+impl<'a> Spare<'a> {
+    fn take(q: &'a Query<'a>, wanted: usize) -> Spare<'a> {
+        let mut n = 0;
+        let _ = q.spare_threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+            n = wanted.min(free);
+            Some(free - n)
+        });
+        Spare { q, n }
+    }
+}
+
+impl Drop for Spare<'_> {
+    fn drop(&mut self) {
+        self.q.spare_threads.fetch_add(self.n, Ordering::Relaxed);
+    }
+}
