@@ -13,8 +13,10 @@ mod metrics;
 mod options;
 pub mod query;
 pub mod record;
+mod reload;
 pub mod replay;
 pub mod restart;
+mod retention;
 pub mod status;
 pub mod wal;
 
