@@ -196,10 +196,6 @@ mod tests {
                 "receiver \"r\" uses the integration wechat: known, not built in yet",
             ),
             (
-                "webhook_configs: [{url: 'http://x', http_config: {proxy_url: 'http://p'}}]",
-                "receiver \"r\": http_config: proxy_url is known",
-            ),
-            (
                 "email_configs: [{to: a@b, from: c@d, smarthost: 'h:25', auth_username: u, auth_secret: hush}]",
                 "CRAM-MD5",
             ),

@@ -26,9 +26,13 @@ use crate::time_interval::TimeInterval;
 
 mod explain;
 mod group;
+mod peers;
+mod persist;
 
 pub use explain::Explained;
 pub use group::{Group, GroupId};
+pub use peers::{Intent, Place};
+pub use persist::GroupTimer;
 
 /// Both clocks, read once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +116,8 @@ pub struct Notification {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub id: u64,
+    /// What the notification log will remember it by.
+    pub key: LogKey,
     pub integration: Arc<Integration>,
     pub notification: Arc<Notification>,
     pub deadline_mono_ms: i64,
@@ -123,6 +129,8 @@ pub struct Inserted {
     pub invalid: Vec<InvalidAlert>,
     /// Alerts that are new, or began, or ended: what must be kept over a restart. A mere repetition is not among them.
     pub changed: Vec<Arc<Alert>>,
+    /// Alerts that peers have to hear of.
+    pub to_share: Vec<Arc<Alert>>,
 }
 
 /// An entry of the notification log that changed.
@@ -132,6 +140,8 @@ struct Known {
     alert: Arc<Alert>,
     /// Where it is told: a group per route that takes it. Labels decide it, so it holds as long as the configuration.
     places: Arc<[GroupId]>,
+    /// The end that peers know of.
+    shared_until_ms: i64,
 }
 
 struct InFlight {
@@ -171,6 +181,15 @@ pub struct Core {
     in_flight: HashMap<u64, InFlight>,
     flushes: HashMap<u64, Flush>,
     restoring: HashMap<u64, Alert>,
+    /// Timers from disk by group key, until [`Core::restored`].
+    restoring_timers: HashMap<Arc<str>, GroupTimer>,
+    /// Groups whose timer changed since the last [`Core::take_unsaved_timers`].
+    unsaved_timers: BTreeSet<GroupId>,
+    place: Place,
+    /// Flushes that wait for peers, by when they end to: the monotonic time, and a number that keeps them apart.
+    waiting: BTreeMap<(i64, u64), peers::Waiting>,
+    /// What peers are about to tell.
+    intents: HashMap<LogKey, peers::Announced>,
     /// Changes of the log that no delivery answers for; [`Core::take_unsaved`].
     unsaved: Vec<LogChange>,
     last_id: u64,
@@ -178,9 +197,6 @@ pub struct Core {
     next_maintenance_ms: i64,
     next_gc_ms: i64,
 }
-
-/// Resolved alerts from disk that are older have been told, or are of no interest any more.
-const RESOLVED_KEPT_MS: i64 = 15 * 60_000;
 
 /// The shortest time a delivery gets, however short the group interval.
 const DELIVERY_MIN_MS: i64 = 10_000;
@@ -205,6 +221,11 @@ impl Core {
             in_flight: HashMap::new(),
             flushes: HashMap::new(),
             restoring: HashMap::new(),
+            restoring_timers: HashMap::new(),
+            unsaved_timers: BTreeSet::new(),
+            place: Place::default(),
+            waiting: BTreeMap::new(),
+            intents: HashMap::new(),
             unsaved: Vec::new(),
             last_id: 0,
             started_mono_ms: now.mono_ms,
@@ -239,6 +260,7 @@ impl Core {
         self.timers.clear();
         // Deliveries in flight end by themselves and are still logged, but nobody counts them towards a flush any more.
         self.flushes.clear();
+        self.waiting.clear();
         let alerts: Vec<Arc<Alert>> = self.alerts.values().map(|k| k.alert.clone()).collect();
         for alert in alerts {
             let places = self.places(&alert.labels);
@@ -262,6 +284,7 @@ impl Core {
             let Some(group) = new_ids.get(&place(was)).and_then(|id| self.groups.get_mut(id)) else { continue };
             self.timers.remove(&(group.next_flush_ms, group.id));
             (group.next_flush_ms, group.has_flushed) = (was.next_flush_ms, was.has_flushed);
+            group.is_pending = was.is_pending;
             self.timers.insert((group.next_flush_ms, group.id));
         }
         for flight in self.in_flight.values_mut() {
@@ -292,7 +315,9 @@ impl Core {
                     let received =
                         if is_resolved { &self.metrics.received_resolved } else { &self.metrics.received_firing };
                     received.inc();
+                    let fingerprint = alert.fingerprint;
                     out.changed.extend(self.insert_alert(alert, now));
+                    out.to_share.extend(self.share(fingerprint, now));
                 }
             }
         }
@@ -303,6 +328,7 @@ impl Core {
     fn insert_alert(&mut self, mut alert: Alert, now: Now) -> Option<Arc<Alert>> {
         let fingerprint = alert.fingerprint;
         let mut is_change = true;
+        let shared_until_ms = self.alerts.get(&fingerprint).map_or(0, |k| k.shared_until_ms);
         let places = match self.alerts.get(&fingerprint) {
             Some(known) => {
                 if alert.overlaps(&known.alert) {
@@ -334,72 +360,34 @@ impl Core {
         };
         let alert = Arc::new(alert);
         self.inhibitor.insert(&alert);
-        self.alerts.insert(fingerprint, Known { alert: alert.clone(), places: places.clone() });
+        self.alerts.insert(fingerprint, Known { alert: alert.clone(), places: places.clone(), shared_until_ms });
         for id in places.iter() {
             self.insert_into_group(*id, alert.clone(), now);
         }
         is_change.then_some(alert)
     }
 
-    /// Takes an alert from disk, a later call for the same alert ruling; [`Core::restored`] makes them count.
-    pub fn restore(&mut self, alert: Alert) {
-        self.restoring.insert(alert.fingerprint, alert);
-    }
-
-    /// After the last [`Core::restore`]: alerts that were firing when last heard of go on firing until they time out
-    /// anew, unless the notification log says that their end was told already.
-    pub fn restored(&mut self, now: Now) {
-        for (_, mut alert) in std::mem::take(&mut self.restoring) {
-            let was_firing = alert.ends_at_ms > alert.updated_at_ms;
-            let old_end = now.wall_ms.saturating_sub(self.resolve_timeout_ms.max(RESOLVED_KEPT_MS));
-            if (was_firing && self.is_told_resolved(&alert)) || (!was_firing && alert.ends_at_ms < old_end) {
-                continue;
-            }
-            if was_firing {
-                alert.ends_at_ms = alert.ends_at_ms.max(now.wall_ms.saturating_add(self.resolve_timeout_ms));
-                alert.timeout = true;
-            }
-            self.insert_alert(alert, now);
-        }
-    }
-
-    fn is_told_resolved(&self, alert: &Alert) -> bool {
-        let hash = alert.hash();
-        self.tree.matches(&alert.labels).iter().any(|route| {
-            let Some(node) = self.tree.node(*route) else { return false };
-            let group_key = group::key(node, &node.options.group_by.group_labels(&alert.labels));
-            let Some(plan) = self.receivers.get(&node.options.receiver) else { return false };
-            plan.integrations.iter().any(|i| {
-                let key = LogKey {
-                    group_key: group_key.clone(),
-                    receiver: plan.name.clone(),
-                    integration: i.name().into(),
-                    index: i.index,
-                };
-                self.nflog
-                    .get(&key)
-                    .is_some_and(|e| e.resolved.binary_search(&hash).is_ok() && e.firing.binary_search(&hash).is_err())
-            })
-        })
-    }
-
     /// The earliest monotonic time at which [`Core::advance`] has something to do.
     pub fn next_due_mono_ms(&self) -> i64 {
         let timer = self.timers.first().map_or(i64::MAX, |(t, _)| *t);
-        timer.min(self.next_maintenance_ms).min(self.next_gc_ms)
+        let timer = if self.place.is_settled { timer } else { i64::MAX };
+        let waiting = self.waiting.first_key_value().map_or(i64::MAX, |((t, _), _)| *t);
+        timer.min(waiting).min(self.next_maintenance_ms).min(self.next_gc_ms)
     }
 
     /// Does what has come due and answers what is to be sent now.
     pub fn advance(&mut self, now: Now) -> Vec<Delivery> {
         let mut out = Vec::new();
         while let Some(&(due, id)) = self.timers.first() {
-            if due > now.mono_ms {
+            if due > now.mono_ms || !self.place.is_settled {
                 break;
             }
             self.timers.remove(&(due, id));
             self.flush(id, now, &mut out);
         }
+        self.end_waiting(now, &mut out);
         if now.mono_ms >= self.next_maintenance_ms {
+            self.forget_intents(now);
             self.next_maintenance_ms = now.mono_ms + self.options.maintenance_interval_ms.max(1);
             self.remove_empty_groups();
         }
@@ -423,7 +411,8 @@ impl Core {
         if let Some(slot) = self.groups.get_mut(&flight.group).and_then(|g| g.slots.get_mut(flight.slot)) {
             slot.in_flight = false;
             if std::mem::take(&mut slot.is_due) {
-                self.flush_some(flight.group, Some(flight.slot), now, &mut out);
+                let look = self.look(flight.group, Some(flight.slot), now);
+                self.flush_some(look, now, &mut out);
             }
         }
         (change, out)
@@ -551,5 +540,7 @@ fn sort(alerts: &mut [NotifiedAlert]) {
     alerts.sort_by(|a, b| alert::notification_order(&a.alert.labels, &b.alert.labels));
 }
 
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::process::Command;
 use support::{named, stderr, stdout};
 
 /// What has passed before must go on passing; raise it when more does.
-const PASSED_MIN: usize = 1527;
+const PASSED_MIN: usize = 1542;
 
 /// All that the scripts use.
 const FEATURES: &str = "promql-experimental-functions,promql-duration-expr,promql-delayed-name-removal,native-histograms,exemplar-storage,promql-extended-range-selectors,promql-binop-fill-modifiers,st-storage,use-start-timestamps,xor2-encoding,histograms-st-encoding,type-and-unit-labels";

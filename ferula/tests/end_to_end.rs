@@ -131,6 +131,19 @@ fn everything_starts_with_one_command_and_stops_on_a_signal() {
     assert!(config.contains("job_name: node"), "{config}");
     let rules = api(&all, "/api/v1/rules");
     assert!(rules["groups"].as_array().unwrap().len() >= 2, "{rules}");
+    // An alert reaches the Alertmanager of the process without a request.
+    let always = "groups:\n- name: always\n  interval: 1s\n  rules:\n  - alert: Watchdog\n    expr: vector(1)\n";
+    std::fs::write(dir.path().join("config/rules.yml"), always).unwrap();
+    assert_eq!(ferula_testkit::http_post(all.addr, "/-/reload", "text/plain", b"").unwrap().0, 200);
+    let am = |path: &str| {
+        ferula_testkit::http_get(([127, 0, 0, 1], ports[0]).into(), path).map_or_else(|_| String::new(), |a| a.1)
+    };
+    eventually("the alert handed over", 20, || am("/api/v2/alerts"), |a| a.contains("Watchdog"));
+    let metrics = am("/metrics");
+    assert!(!metrics.contains(r#"handler="/api/v2/alerts",method="post""#), "an alert came over HTTP");
+    let sent =
+        format!("prometheus_notifications_sent_total{{alertmanager=\"http://127.0.0.1:{}/api/v2/alerts\"}}", ports[0]);
+    assert!(all.get("/metrics").1.contains(&sent), "{sent}");
     let status = std::process::Command::new("kill").args(["-TERM", &all.pid().to_string()]).status().unwrap();
     assert!(status.success());
     eventually("the end", 10, || all.get_if_running("/-/ready"), |answer| answer.is_none());

@@ -24,7 +24,7 @@ use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOption
 use crate::config::{self, LoadOptions, Loaded, Source};
 use crate::ingest::remote_write::{self, RemoteWrite};
 use crate::notifier::discover::{Discovered, Prepared};
-use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions};
+use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 
@@ -291,12 +291,19 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     };
     let runtime = tokio::runtime::Handle::current();
     let engine = Arc::new(Engine::new(options.engine.clone()));
-    let notifier = Notifier::new(options.notifier.clone(), Arc::clone(&options.clock), runtime.clone(), registry);
+    let spool = {
+        let (fs, dir) = (Arc::clone(&options.fs), options.storage_path.join("notifications"));
+        let opened = tokio::task::spawn_blocking(move || Spool::open(fs, &dir)).await;
+        let opened = opened.map_err(|e| Error::Apply(format!("opening the notifier's journal failed: {e}")))?;
+        opened.inspect_err(|error| tracing::error!(%error, "Notifications are kept in memory only")).ok()
+    };
+    let notifier =
+        Notifier::new(options.notifier.clone(), Arc::clone(&options.clock), runtime.clone(), registry, spool);
     let discovery =
         ferula_scraper_discovery::Discovery::new("notify", runtime.clone(), Arc::clone(&options.clock), registry);
     let alertmanagers = Discovered::new(discovery, Arc::clone(&notifier), options.local_alertmanagers.clone(), runtime);
     let remote_write = options.web.enable_remote_write.then(|| {
-        let storage = Arc::clone(&db) as Arc<dyn Appendable>;
+        let storage = Arc::new(ferula_tsdb::AfterReplay(Arc::clone(&db))) as Arc<dyn Appendable>;
         let limits = options.remote_write.clone();
         Arc::new(RemoteWrite::new(storage, Arc::clone(&options.clock), limits, registry))
     });

@@ -2,7 +2,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,9 +22,11 @@ use crate::maintenance::load_blocks;
 use crate::options::Options;
 use crate::query::block_querier::{BlockQuerier, WarningQuerier};
 use crate::query::head_querier::HeadQuerier;
-use crate::replay::{self, Report};
+use crate::query::pending::PendingQuerier;
+use crate::replay::{self, Plan, Report};
+use crate::restart::{self, RestartIndex};
 use crate::status::{HeadStats, TsdbStatus};
-use crate::wal::{Wal, repair};
+use crate::wal::Wal;
 
 /// What scrapes write is synced this much later at most.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -42,7 +44,11 @@ pub struct Db {
     pub(crate) blocks: RwLock<Arc<[Arc<Block>]>>,
     pub(crate) block_generation: AtomicU64,
     bad_blocks: Vec<BadBlock>,
-    replay_report: Report,
+    replay_report: Arc<OnceLock<Report>>,
+    pub(crate) restart_index: Arc<RestartIndex>,
+    series_from_index: Option<u64>,
+    /// For queriers that wait.
+    me: Weak<Db>,
     /// Held while blocks are made or removed.
     pub(crate) compacting: Mutex<()>,
     pub(crate) counts: Arc<Counts>,
@@ -87,6 +93,9 @@ impl Stop {
         *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.signal.notify_all();
     }
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
     /// Waits; `false` once stopped.
     pub(crate) fn wait(&self, at_most: Duration) -> bool {
         let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,14 +136,25 @@ impl Db {
         if let Some(end) = in_order.map(|b| b.meta.max_time_ms).max() {
             head.set_min_valid_time(end);
         }
-        let (chunks, found) = HeadChunks::open(Arc::clone(&fs), &dir.join(names::CHUNKS_HEAD), |path, why| {
-            tracing::warn!(file = %path.display(), why, "head chunks are moved aside and rebuilt from the log");
-            let kept = repair::quarantine(&*fs, dir, path, clock.now_ms())?;
-            fs.remove_file(path).map_err(Error::io("removing", &kept))
-        })?;
-        head.chunks = Some(chunks);
-        let report = replay::replay(&*fs, dir, &wal_dir, &head, found, &options, &*clock)?;
-        tracing::info!(?report, series = head.series_count(), "the write-ahead log has been replayed");
+        replay::move_foreign_state_aside(&*fs, dir, &wal_dir, clock.now_ms())?;
+        let plan = Plan::new(&*fs, dir, &wal_dir, &options)?;
+        head.chunks = Some(HeadChunks::open(Arc::clone(&fs), &dir.join(names::CHUNKS_HEAD))?);
+        // Damage must show before anything is served, if it is to be fatal.
+        let known = if options.strict_recovery { None } else { restart::load::load(&*fs, dir, &wal_dir, &head)? };
+        if let Some(known) = &known {
+            plan.series_since(&*fs, &head, known.mark.bound.position)?;
+        }
+        let counts = Arc::<Counts>::default();
+        let report = Arc::<OnceLock<Report>>::default();
+        let at_once = known.is_none() || !options.background;
+        if at_once {
+            let done = plan.run(&*fs, dir, &head, &options, &*clock, &|| true)?;
+            counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
+            tracing::info!(report = ?done, series = head.series_count(), "the write-ahead log has been replayed");
+            let _ = report.set(done); // only set here
+        } else {
+            head.start_deferring();
+        }
         let wal = Arc::new(Wal::open(Arc::clone(&fs), &wal_dir, options.wal_segment_size_bytes)?);
         head.wal = Some(Arc::clone(&wal));
         let wbl_dir = dir.join(names::WBL);
@@ -142,10 +162,9 @@ impl Db {
             head.wbl = Some(Arc::new(Wal::open(Arc::clone(&fs), &wbl_dir, options.wal_segment_size_bytes)?));
         }
         let head = Arc::new(head);
-        let counts = Arc::<Counts>::default();
-        counts.wal_corruptions.store(report.damaged.len() as u64, Ordering::Relaxed);
+        let restart_index = Arc::new(RestartIndex::new(Arc::clone(&fs), dir.join(names::RESTART_INDEX)));
         let background = options.background;
-        let db = Arc::new(Db {
+        let db = Arc::new_cyclic(|me| Db {
             dir: dir.to_owned(),
             options,
             fs,
@@ -156,6 +175,9 @@ impl Db {
             block_generation: AtomicU64::new(0),
             bad_blocks,
             replay_report: report,
+            restart_index,
+            series_from_index: known.map(|k| k.series),
+            me: Weak::clone(me),
             compacting: Mutex::default(),
             counts,
             stop: Arc::default(),
@@ -166,8 +188,82 @@ impl Db {
         crate::metrics::register(registry, &db);
         if background {
             db.start_threads()?;
+            db.start_replay((!at_once).then_some(plan))?;
+        } else {
+            db.update_restart_index();
         }
         Ok(db)
+    }
+
+    /// Replays what is left to be replayed, then keeps the restart index up.
+    fn start_replay(&self, plan: Option<Plan>) -> Result<(), Error> {
+        let (head, wal, index) = (Arc::clone(&self.head), Arc::clone(&self.wal), Arc::clone(&self.restart_index));
+        let (fs, dir, clock) = (Arc::clone(&self.fs), self.dir.clone(), Arc::clone(&self.clock));
+        let (options, counts) = (self.options.clone(), Arc::clone(&self.counts));
+        let (report, stop) = (Arc::clone(&self.replay_report), Arc::clone(&self.stop));
+        self.spawn("tsdb-restart", move || {
+            if let Some(plan) = plan {
+                let done = plan.run(&*fs, &dir, &head, &options, &*clock, &|| !stop.is_stopped());
+                if stop.is_stopped() {
+                    return; // what waits is in the log
+                }
+                let failure = done.as_ref().err().map(ToString::to_string);
+                match done {
+                    Ok(done) => {
+                        counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
+                        let series = head.series_count();
+                        tracing::info!(report = ?done, series, "the write-ahead log has been replayed");
+                        let _ = report.set(done); // only set here
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the write-ahead log could not be read; queries lack what it holds");
+                    }
+                }
+                let is_whole = failure.is_none();
+                if let Err(error) = head.stop_deferring(failure) {
+                    tracing::error!(%error, "late samples could not be logged");
+                }
+                if !is_whole {
+                    return; // an index would say that all is well
+                }
+            }
+            let mut failed = false;
+            let mut pause = Duration::ZERO;
+            while stop.wait(pause) {
+                pause = SYNC_EVERY;
+                if let Err(error) = index.update(&head, &wal) {
+                    if !std::mem::replace(&mut failed, true) {
+                        tracing::warn!(%error, "the restart index cannot be written; a restart will read the whole log");
+                    }
+                    pause = COMPACT_EVERY;
+                } else {
+                    failed = false;
+                }
+            }
+        })
+    }
+
+    /// Brings the restart index up to the log's end. It is a help: that it fails is only logged.
+    pub fn update_restart_index(&self) {
+        if self.head.is_replaying() || self.head.replay_failure().is_some() {
+            return;
+        }
+        if let Err(error) = self.restart_index.update(&self.head, &self.wal) {
+            tracing::warn!(%error, "the restart index cannot be written; a restart will read the whole log");
+        }
+    }
+
+    /// Waits until the head holds everything that the log does. An error when it never will, or the store is closed.
+    pub fn wait_until_replayed(&self) -> Result<(), Error> {
+        while !self.head.wait_replayed(Duration::from_millis(50)) {
+            if self.stop.is_stopped() {
+                return Err(Error::Invalid("the store is being closed".to_owned()));
+            }
+        }
+        match self.head.replay_failure() {
+            Some(why) => Err(Error::Invalid(format!("the write-ahead log could not be read: {why}"))),
+            None => Ok(()),
+        }
     }
 
     fn start_threads(self: &Arc<Self>) -> Result<(), Error> {
@@ -214,6 +310,7 @@ impl Db {
         }
         let late = self.head.wbl.as_ref().map_or(Ok(()), |w| w.sync());
         let result = self.wal.sync().and(late);
+        self.update_restart_index();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         result
     }
@@ -238,9 +335,13 @@ impl Db {
     pub fn blocks(&self) -> Arc<[Arc<Block>]> {
         Arc::clone(&self.blocks.read().unwrap_or_else(PoisonError::into_inner))
     }
-    /// What was found in the logs at start.
-    pub fn replay_report(&self) -> &Report {
-        &self.replay_report
+    /// What was found in the logs at start; nothing while they are being read.
+    pub fn replay_report(&self) -> Report {
+        self.replay_report.get().cloned().unwrap_or_default()
+    }
+    /// How many series the restart index named; `None` when there was none for this log.
+    pub fn series_from_index(&self) -> Option<u64> {
+        self.series_from_index
     }
     pub fn bad_blocks(&self) -> &[BadBlock] {
         &self.bad_blocks
@@ -265,8 +366,26 @@ impl Appendable for Db {
     }
 }
 
+/// Appends only once the head is whole: for senders that must be told of every sample that is refused. Commits to [`Db`]
+/// itself do not wait, and what turns out too late when they are applied is only counted.
+#[derive(Clone, Debug)]
+pub struct AfterReplay(pub Arc<Db>);
+
+impl Appendable for AfterReplay {
+    /// Blocks while the log is being read.
+    fn appender(&self) -> Box<dyn Appender> {
+        let _ = self.0.wait_until_replayed(); // a store that is being closed refuses the commit
+        self.0.appender()
+    }
+}
+
 impl Queryable for Db {
     fn querier(&self, mint_ms: i64, maxt_ms: i64) -> Result<Box<dyn Querier>, StorageError> {
+        // Samples that came out of order may be older than the blocks' end.
+        let in_blocks = maxt_ms < self.head.min_valid_time() && self.head.wbl.is_none();
+        if self.head.is_replaying() && !in_blocks {
+            return Ok(Box::new(PendingQuerier::new(Weak::clone(&self.me), mint_ms, maxt_ms)));
+        }
         // The head first: what is cut into a block meanwhile is then found in either.
         let head = HeadQuerier::new(Arc::clone(&self.head), mint_ms, maxt_ms);
         let mut queriers: Vec<Box<dyn Querier>> = vec![Box::new(head)];
@@ -276,6 +395,11 @@ impl Queryable for Db {
             if block.meta.is_out_of_order() { queriers.insert(0, querier) } else { queriers.push(querier) }
         }
         let mut notes = Annotations::default();
+        if let Some(why) = self.head.replay_failure()
+            && !in_blocks
+        {
+            notes.warn(format!("the write-ahead log could not be read, samples are missing: {why}"));
+        }
         for bad in &self.bad_blocks {
             if bad.range.is_none_or(|(from, to)| from <= maxt_ms && mint_ms < to) {
                 notes.warn(format!("block {} is not served: {}", bad.dir.display(), bad.error));

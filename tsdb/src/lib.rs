@@ -14,11 +14,12 @@ mod options;
 pub mod query;
 pub mod record;
 pub mod replay;
+pub mod restart;
 pub mod status;
 pub mod wal;
 
 pub use block::Block;
-pub use db::{BadBlock, Db};
+pub use db::{AfterReplay, BadBlock, Db};
 pub use error::Error;
 pub use options::{BLOCK_RANGE_MS, Options};
 pub use status::{HeadStats, TsdbStatus};

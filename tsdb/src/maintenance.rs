@@ -26,6 +26,7 @@ impl Db {
     /// Everything that is due: cuts the head into blocks, merges blocks, drops what is too old. Runs by itself once a
     /// minute when `options.background` is set. A failure leaves the old state, which is tried again.
     pub fn compact(&self) -> Result<(), Error> {
+        self.wait_until_replayed()?;
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let result = self.compact_locked();
         if result.is_err() {
@@ -170,6 +171,9 @@ impl Db {
         checkpoint::remove_before(&*self.fs, dir, last)?;
         self.counts.wal_truncations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(last, ?stats, "the log was truncated");
+        if let Err(error) = self.restart_index.rewrite(&self.head, &self.wal) {
+            tracing::warn!(%error, "the restart index cannot be written; a restart will read the whole log");
+        }
         Ok(())
     }
 
@@ -285,6 +289,7 @@ impl Db {
 
     /// Marks samples of the inclusive range as deleted, in the head and in every block, durably.
     pub fn delete_series(&self, matcher_sets: &[Vec<Matcher>], mint_ms: i64, maxt_ms: i64) -> Result<(), Error> {
+        self.wait_until_replayed()?;
         let _no_compaction = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         for matchers in matcher_sets {
             for block in self.blocks().iter().filter(|b| b.overlaps(mint_ms, maxt_ms)) {
@@ -330,6 +335,7 @@ impl Db {
     /// Makes `snapshots/<time>-<random>/` with all blocks (by hard link) and, unless `skip_head`, the head as one more.
     /// Returns the folder's name.
     pub fn snapshot(&self, skip_head: bool) -> Result<String, Error> {
+        self.wait_until_replayed()?;
         let _no_compaction = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let ulid = self.ulid();
         let random = ulid.get(10..).unwrap_or(&ulid).to_ascii_lowercase();

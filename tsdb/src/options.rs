@@ -25,6 +25,15 @@ pub struct Options {
     pub samples_per_chunk: u16,
     /// At most so many series may be created in the head; 0 for no limit.
     pub max_series: u64,
+    /// Start times of samples are kept, in the log and (of floats if `xor2` is set, of histograms if
+    /// `histogram_starts` is) in chunks.
+    pub start_times: bool,
+    /// Float chunks are written as XOR2, which Prometheus before 3.11 does not read.
+    pub xor2: bool,
+    /// Histogram chunks are written in the encodings with start times.
+    pub histogram_starts: bool,
+    /// Type, unit and help of series are logged and kept.
+    pub metadata_records: bool,
     /// Compaction and retention run by themselves, once a minute.
     pub background: bool,
     /// Damage found at start is an error instead of being moved aside.
@@ -46,6 +55,10 @@ impl Default for Options {
             out_of_order_window_ms: 0,
             samples_per_chunk: 120,
             max_series: 0,
+            start_times: false,
+            xor2: false,
+            histogram_starts: false,
+            metadata_records: false,
             background: true,
             strict_recovery: false,
             progress: None,

@@ -1,4 +1,7 @@
-//! Start: reading checkpoint and segments into the head, moving damage aside.
+//! Reading checkpoint and segments into the head, moving damage aside.
+//!
+//! With a restart index the series are there already and this runs beside everything else; without one it is what a start
+//! waits for.
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +16,7 @@ use crate::head::head_chunks::Loaded;
 use crate::head::replay::{Replay, ReplayStats};
 use crate::options::Options;
 use crate::wal::reader::{Damage, SegmentReader};
+use crate::wal::writer::Position;
 use crate::wal::{repair, segment};
 
 /// What `/api/v1/status/walreplay` shows: segment numbers.
@@ -31,91 +35,151 @@ pub struct Report {
     pub bytes_lost: usize,
 }
 
-pub fn replay(
-    fs: &dyn Fs,
-    root: &Path,
-    wal: &Path,
-    head: &Head,
-    chunks: Loaded,
-    options: &Options,
-    clock: &dyn Clock,
-) -> Result<Report, Error> {
-    move_foreign_state_aside(fs, root, wal, clock.now_ms())?;
-    let mut report = Report::default();
-    let mut replay = Replay::new(head, chunks);
-    let mut first = 0;
-    if let Some((last, dir)) = segment::checkpoints(fs, wal)?.pop() {
-        first = last + 1;
-        for n in segment::list(fs, &dir)? {
-            one(fs, root, &segment::path(&dir, n), &mut |r| replay.apply(r), options, clock, &mut report)?;
-        }
-    }
-    let numbers: Vec<u64> = segment::list(fs, wal)?.into_iter().filter(|n| *n >= first).collect();
-    if let Some(progress) = &options.progress {
-        progress.min.store(first, Ordering::Relaxed);
-        progress.max.store(numbers.last().copied().unwrap_or(first), Ordering::Relaxed);
-    }
-    for n in numbers {
-        if let Some(progress) = &options.progress {
-            progress.current.store(n, Ordering::Relaxed);
-        }
-        one(fs, root, &segment::path(wal, n), &mut |r| replay.apply(r), options, clock, &mut report)?;
-    }
-    let wbl = root.join(names::WBL);
-    if fs.exists(&wbl) {
-        for n in segment::list(fs, &wbl)? {
-            let path = segment::path(&wbl, n);
-            one(fs, root, &path, &mut |r| replay.apply_late(r), options, clock, &mut report)?;
-        }
-    }
-    report.stats = replay.finish();
-    if report.stats.orphaned > 0 || report.stats.unknown > 0 {
-        let (samples, records) = (report.stats.orphaned, report.stats.unknown);
-        tracing::warn!(samples, records, "samples without their series and records of unknown type were skipped");
-    }
-    Ok(report)
+/// The files that are to be read, in order. Made before anything new is written.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    checkpoint: Vec<PathBuf>,
+    wal: PathBuf,
+    segments: Vec<u64>,
+    wbl: Vec<PathBuf>,
 }
 
-/// Replays one segment and mends it if it is damaged.
-fn one(
-    fs: &dyn Fs,
-    root: &Path,
-    path: &Path,
-    apply: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>,
-    options: &Options,
-    clock: &dyn Clock,
-    report: &mut Report,
-) -> Result<(), Error> {
-    report.segments += 1;
-    let bytes = fs.map(path).map_err(Error::io("mapping", path))?;
-    let mut reader = SegmentReader::new(&bytes);
-    let (mut record, mut malformed) = (Vec::new(), Vec::new());
-    while reader.next(&mut record) {
-        let end = reader.offset();
-        if let Err(m) = apply(&record) {
-            // Where it began is not known any more; its length is at least that of its last fragment.
-            malformed.push(Damage { from: end.saturating_sub(record.len()), to: end, reason: m.0 });
+impl Plan {
+    pub fn new(fs: &dyn Fs, root: &Path, wal: &Path, options: &Options) -> Result<Plan, Error> {
+        let (mut first, mut checkpoint) = (0, Vec::new());
+        if let Some((last, dir)) = segment::checkpoints(fs, wal)?.pop() {
+            first = last + 1;
+            checkpoint.extend(segment::list(fs, &dir)?.into_iter().map(|n| segment::path(&dir, n)));
         }
+        let segments: Vec<u64> = segment::list(fs, wal)?.into_iter().filter(|n| *n >= first).collect();
+        if let Some(progress) = &options.progress {
+            progress.min.store(first, Ordering::Relaxed);
+            progress.current.store(first, Ordering::Relaxed);
+            progress.max.store(segments.last().copied().unwrap_or(first), Ordering::Relaxed);
+        }
+        let wbl_dir = root.join(names::WBL);
+        let wbl = if fs.exists(&wbl_dir) { segment::list(fs, &wbl_dir)? } else { Vec::new() };
+        let wbl = wbl.into_iter().map(|n| segment::path(&wbl_dir, n)).collect();
+        Ok(Plan { checkpoint, wal: wal.to_owned(), segments, wbl })
     }
-    reader.damages.append(&mut malformed);
-    let Some(first) = reader.damages.first() else { return Ok(()) };
-    if options.strict_recovery {
-        return Err(Error::corrupt(path, first.from, first.reason));
+
+    /// Reads the series records from `from` on, which is where the restart index ends: afterwards every series of the log
+    /// is known.
+    pub fn series_since(&self, fs: &dyn Fs, head: &Head, from: Position) -> Result<(), Error> {
+        let mut record = Vec::new();
+        for n in self.segments.iter().filter(|n| **n >= from.segment) {
+            let path = segment::path(&self.wal, *n);
+            let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
+            let start = if *n == from.segment { from.offset as usize } else { 0 };
+            let mut reader = SegmentReader::starting_at(&bytes, start);
+            while reader.next(&mut record) {
+                Replay::note_series(head, &record);
+            }
+        }
+        Ok(())
     }
-    let repaired = repair::segment(fs, root, path, &reader.damages, clock.now_ms())?;
-    tracing::warn!(
-        file = %path.display(), offset = first.from, reason = first.reason, stretches = reader.damages.len(),
-        bytes_lost = repaired.bytes_lost, original = %repaired.quarantined.display(),
-        "a segment of the write-ahead log is damaged; its readable records were kept, the original was moved aside"
-    );
-    report.bytes_lost += repaired.bytes_lost;
-    report.damaged.push(path.to_owned());
-    Ok(())
+
+    /// Applies everything to the head. `go_on` is asked now and then.
+    pub fn run(
+        &self,
+        fs: &dyn Fs,
+        root: &Path,
+        head: &Head,
+        options: &Options,
+        clock: &dyn Clock,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Report, Error> {
+        let chunks = match &head.chunks {
+            Some(chunks) => chunks.load(|path, why| {
+                tracing::warn!(file = %path.display(), why, "head chunks are moved aside and rebuilt from the log");
+                let kept = repair::quarantine(fs, root, path, clock.now_ms())?;
+                fs.remove_file(path).map_err(Error::io("removing", &kept))
+            })?,
+            None => Loaded::default(),
+        };
+        let mut run = Run { fs, root, options, clock, go_on, report: Report::default() };
+        let mut replay = Replay::new(head, chunks);
+        for path in &self.checkpoint {
+            run.segment(path, &mut |r| replay.apply(r))?;
+        }
+        for n in &self.segments {
+            if let Some(progress) = &options.progress {
+                progress.current.store(*n, Ordering::Relaxed);
+            }
+            run.segment(&segment::path(&self.wal, *n), &mut |r| replay.apply(r))?;
+        }
+        // What came out of order is checked against the samples that are in order.
+        replay.apply_gathered();
+        for path in &self.wbl {
+            run.segment(path, &mut |r| replay.apply_late(r))?;
+        }
+        let mut report = run.report;
+        report.stats = replay.finish();
+        if report.stats.orphaned > 0 || report.stats.unknown > 0 {
+            let (samples, records) = (report.stats.orphaned, report.stats.unknown);
+            tracing::warn!(samples, records, "samples without their series and records of unknown type were skipped");
+        }
+        Ok(report)
+    }
+}
+
+/// One replay.
+struct Run<'a> {
+    fs: &'a dyn Fs,
+    root: &'a Path,
+    options: &'a Options,
+    clock: &'a dyn Clock,
+    go_on: &'a dyn Fn() -> bool,
+    report: Report,
+}
+
+/// Records between two looks at whether to go on.
+const ASK_EVERY: u64 = 256;
+
+impl Run<'_> {
+    /// Replays one segment and mends it if it is damaged.
+    fn segment(&mut self, path: &Path, apply: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>) -> Result<(), Error> {
+        self.report.segments += 1;
+        let bytes = self.fs.map(path).map_err(Error::io("mapping", path))?;
+        let mut reader = SegmentReader::new(&bytes);
+        let (mut record, mut malformed) = (Vec::new(), Vec::new());
+        let (mut records, mut released) = (0u64, 0);
+        while reader.next(&mut record) {
+            records += 1;
+            let end = reader.offset();
+            if records.is_multiple_of(ASK_EVERY) {
+                if !(self.go_on)() {
+                    return Err(Error::Invalid("the store is being closed".to_owned()));
+                }
+                // What was read is not needed again: replay must not need more memory than the head itself.
+                bytes.release(released..end);
+                released = end;
+            }
+            if let Err(m) = apply(&record) {
+                // Where it began is not known any more; its length is at least that of its last fragment.
+                malformed.push(Damage { from: end.saturating_sub(record.len()), to: end, reason: m.0 });
+            }
+        }
+        reader.damages.append(&mut malformed);
+        let Some(first) = reader.damages.first() else { return Ok(()) };
+        if self.options.strict_recovery {
+            return Err(Error::corrupt(path, first.from, first.reason));
+        }
+        let repaired = repair::segment(self.fs, self.root, path, &reader.damages, self.clock.now_ms())?;
+        tracing::warn!(
+            file = %path.display(), offset = first.from, reason = first.reason, stretches = reader.damages.len(),
+            bytes_lost = repaired.bytes_lost, original = %repaired.quarantined.display(),
+            "a segment of the write-ahead log is damaged; its readable records were kept, the original was moved aside"
+        );
+        self.report.bytes_lost += repaired.bytes_lost;
+        self.report.damaged.push(path.to_owned());
+        Ok(())
+    }
 }
 
 /// Files by which Prometheus restarts faster. They describe the log as it was: left in place they would make it give out
 /// references twice when it takes the directory back.
-fn move_foreign_state_aside(fs: &dyn Fs, root: &Path, wal: &Path, now_ms: i64) -> Result<(), Error> {
+pub(crate) fn move_foreign_state_aside(fs: &dyn Fs, root: &Path, wal: &Path, now_ms: i64) -> Result<(), Error> {
     let mut found = vec![];
     for e in fs.list(root).map_err(Error::io("listing", root))? {
         if e.name.starts_with(names::CHUNK_SNAPSHOT_PREFIX) {

@@ -170,7 +170,9 @@ fn damage_anywhere_is_survived() {
         // The damaged bytes are where they were, or in the quarantine.
         let mut now = BTreeMap::new();
         files(&image, Path::new(DIR), &mut now);
-        assert!(now.values().any(|b| *b == damaged), "{case}: the damaged file is gone");
+        // The restart index is ours, and written anew.
+        let is_index = path.ends_with("restart_index");
+        assert!(is_index || now.values().any(|b| *b == damaged), "{case}: the damaged file is gone");
         put(&db, &labels("__name__=later"), 421 * MINUTE, 1.0).unwrap_or_else(|e| panic!("{case}: {e}"));
     }
     println!("{count} damages: {lossless} without any loss, {} silent", silent.len());

@@ -13,7 +13,7 @@ use super::{App, body, json, refused};
 use crate::alert::{Alert, PostableAlert};
 use crate::core::{Delivery, Explained, Notification, NotifiedAlert};
 use crate::history::Outcome;
-use crate::nflog::Reason;
+use crate::nflog::{LogKey, Reason};
 use crate::notify;
 
 /// `GET /alerts/{fingerprint}/explain`: routes, groups, what mutes it, what was last told, recent attempts.
@@ -109,6 +109,12 @@ pub async fn test_receiver(
     for integration in &plan.integrations {
         let delivery = Delivery {
             id: 0,
+            key: LogKey {
+                group_key: notification.group_key.clone(),
+                receiver: plan.name.clone(),
+                integration: integration.name().into(),
+                index: integration.index,
+            },
             integration: integration.clone(),
             notification: notification.clone(),
             deadline_mono_ms: now.mono_ms.saturating_add(TRIAL_MS),

@@ -33,10 +33,23 @@ pub struct Group {
     pub alerts: BTreeMap<u64, Arc<Alert>>,
     pub(super) next_flush_ms: i64,
     pub(super) has_flushed: bool,
+    /// What its last flush decided to tell has not been delivered everywhere.
+    pub(super) is_pending: bool,
     /// One per integration of the receiver.
     pub(super) slots: Vec<Slot>,
     /// Intervals that kept it quiet at its last flush.
     pub muted_by: Vec<String>,
+}
+
+/// What a group held at one moment, to be decided on now or after peers had their turn.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub group: GroupId,
+    /// One integration; None for all.
+    pub only: Option<usize>,
+    pub alerts: Vec<Arc<Alert>>,
+    /// The wall time that says which of them had ended.
+    pub as_of_ms: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +89,7 @@ impl Core {
                 self.timers.remove(&(group.next_flush_ms, id));
                 group.next_flush_ms = at_once;
                 self.timers.insert((at_once, id));
+                self.unsaved_timers.insert(id);
             }
             return;
         }
@@ -89,11 +103,13 @@ impl Core {
             alerts: BTreeMap::from([(alert.fingerprint, alert)]),
             next_flush_ms,
             has_flushed: false,
+            is_pending: false,
             slots: vec![Slot::default(); slots],
             muted_by: Vec::new(),
         };
         self.timers.insert((next_flush_ms, id));
         self.groups.insert(id, group);
+        self.unsaved_timers.insert(id);
         self.metrics.groups.set(self.groups.len() as f64);
     }
 
@@ -105,30 +121,38 @@ impl Core {
         group.next_flush_ms = now.mono_ms.saturating_add(interval_ms);
         group.has_flushed = true;
         self.timers.insert((group.next_flush_ms, id));
-        self.flush_some(id, None, now, out);
+        self.unsaved_timers.insert(id);
+        let look = self.look(id, None, now);
+        match self.wait_ms() {
+            0 => self.flush_some(look, now, out),
+            wait_ms => self.wait_for_peers(look, now.mono_ms.saturating_add(wait_ms)),
+        }
     }
 
-    /// Decides for one integration, or for all of them, whether the group's present state is to be told.
-    pub(super) fn flush_some(&mut self, id: GroupId, only: Option<usize>, now: Now, out: &mut Vec<Delivery>) {
+    /// The group's alerts as of now.
+    pub(super) fn look(&self, id: GroupId, only: Option<usize>, now: Now) -> Look {
+        let alerts = self.groups.get(&id).map(|g| g.alerts.values().cloned().collect()).unwrap_or_default();
+        Look { group: id, only, alerts, as_of_ms: now.wall_ms }
+    }
+
+    /// Decides for one integration, or for all of them, whether the group's state is to be told.
+    pub(super) fn flush_some(&mut self, look: Look, now: Now, out: &mut Vec<Delivery>) {
+        let Look { group: id, only, ref alerts, as_of_ms } = look;
         let Some(node) = self.tree.node(id.route) else { return };
         let options = node.options.clone();
         let Some(plan) = self.receivers.get(&options.receiver).cloned() else { return };
         let Some(group) = self.groups.get(&id) else { return };
-        if group.alerts.is_empty() {
+        if alerts.is_empty() {
             return;
         }
         let (key, labels) = (group.key.clone(), group.labels.clone());
-        let resolved: Vec<(u64, i64)> = group
-            .alerts
-            .values()
-            .filter(|a| a.is_resolved_at(now.wall_ms))
-            .map(|a| (a.fingerprint, a.updated_at_ms))
-            .collect();
+        let ended = alerts.iter().filter(|a| a.is_resolved_at(as_of_ms));
+        let resolved: Vec<(u64, i64)> = ended.map(|a| (a.fingerprint, a.updated_at_ms)).collect();
 
         let (muting, why) = self.muting_intervals(&options, now.wall_ms);
         let mut told: Vec<NotifiedAlert> = Vec::new();
         let (mut inhibited, mut silenced, mut outside) = (0u64, 0u64, 0u64);
-        for alert in group.alerts.values() {
+        for alert in alerts {
             if !self.inhibitor.inhibited_by(&alert.labels, now.wall_ms).is_empty() {
                 inhibited += 1;
             } else if !muting.is_empty() {
@@ -136,7 +160,7 @@ impl Core {
             } else if !self.silences.silenced_by(&alert.labels, now.wall_ms).is_empty() {
                 silenced += 1;
             } else {
-                told.push(NotifiedAlert { alert: alert.clone(), is_resolved: alert.is_resolved_at(now.wall_ms) });
+                told.push(NotifiedAlert { alert: alert.clone(), is_resolved: alert.is_resolved_at(as_of_ms) });
             }
         }
         for (n, reason) in [(inhibited, "inhibition"), (outside, why), (silenced, "silence")] {
@@ -181,6 +205,12 @@ impl Core {
                 now.wall_ms,
             );
             let Some(reason) = reason else { continue };
+            if let Some(until_ms) = self.announced_until(&log_key, now) {
+                // A peer is at it; if it has not told by then, it is our turn.
+                self.wait_for_peers(Look { only: Some(slot), ..look.clone() }, until_ms);
+                self.end_of_one_failed(flush_id);
+                continue;
+            }
             let alerts = if integration.send_resolved { &told } else { &told_firing };
             if alerts.is_empty() {
                 // Nothing to tell, but the log must know that all is resolved, or the next firing would seem old.
@@ -195,7 +225,7 @@ impl Core {
                     group: id,
                     slot,
                     flush: flush_id,
-                    key: log_key,
+                    key: log_key.clone(),
                     firing: firing.clone(),
                     resolved: done.clone(),
                     repeat_ms: options.repeat_interval_ms,
@@ -207,8 +237,10 @@ impl Core {
             if let Some(state) = self.groups.get_mut(&id).and_then(|g| g.slots.get_mut(slot)) {
                 state.in_flight = true;
             }
+            self.set_pending(id, true);
             out.push(Delivery {
                 id: delivery,
+                key: log_key,
                 integration: integration.clone(),
                 deadline_mono_ms: now.mono_ms.saturating_add(options.group_interval_ms.max(DELIVERY_MIN_MS)),
                 notification: Arc::new(Notification {
@@ -223,6 +255,15 @@ impl Core {
             });
         }
         self.end_of_one(flush_id, false);
+    }
+
+    pub(super) fn set_pending(&mut self, id: GroupId, is_pending: bool) {
+        if let Some(group) = self.groups.get_mut(&id)
+            && group.is_pending != is_pending
+        {
+            group.is_pending = is_pending;
+            self.unsaved_timers.insert(id);
+        }
     }
 
     fn end_of_one_failed(&mut self, flush: u64) {
@@ -244,6 +285,7 @@ impl Core {
         if f.has_failed {
             return;
         }
+        self.set_pending(f.group, false);
         if let Some(group) = self.groups.get_mut(&f.group) {
             for (fingerprint, updated_at_ms) in f.resolved {
                 if group.alerts.get(&fingerprint).is_some_and(|a| a.updated_at_ms == updated_at_ms) {

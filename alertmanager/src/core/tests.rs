@@ -61,6 +61,20 @@ impl Lab {
         let inserted = self.core.insert(vec![posted], self.now);
         assert!(inserted.invalid.is_empty());
     }
+    /// As if the process were killed, and started again after some seconds; the monotonic clock begins anew.
+    fn restart(&mut self, away_s: i64) {
+        let (alerts, timers) = (self.core.kept_alerts(), self.core.timers(self.now));
+        let now = Now { wall_ms: self.now.wall_ms + away_s * 1000, mono_ms: 77 };
+        let config = Config::parse("test", CONFIG).unwrap();
+        let mut core = Core::new(&config, self.core.options, Metrics::new(&Registry::new()), now);
+        for (key, entry) in self.core.nflog.iter() {
+            core.nflog.merge(key.clone(), entry.clone());
+        }
+        alerts.into_iter().for_each(|a| core.restore(Arc::unwrap_or_clone(a)));
+        timers.into_iter().for_each(|t| core.restore_timer(t));
+        core.restored(now);
+        (self.core, self.now) = (core, now);
+    }
     fn wait(&mut self, s: i64) -> Vec<Delivery> {
         self.now.wall_ms += s * 1000;
         self.now.mono_ms += s * 1000;
@@ -265,4 +279,67 @@ fn limits_drop_new_alerts_only() {
     lab.post("alertname=B i=9", false);
     assert_eq!(lab.told(10), ["webhook first notification: 1+ 2+", "webhook first notification: 9+"]);
     assert_eq!(lab.core.metrics.limited.get(), 1.0);
+}
+
+#[test]
+fn timers_continue_after_a_restart() {
+    let mut lab = Lab::new(CONFIG);
+    lab.post("alertname=A i=1", false);
+    assert_eq!(lab.told(10).len(), 1);
+    lab.wait(10);
+    lab.post("alertname=A i=2", false);
+    lab.post("alertname=B i=3", false);
+    lab.wait(4);
+    // Ten seconds into the interval of A, four into the wait of B.
+    lab.restart(3);
+    assert!(lab.told(2).is_empty());
+    assert_eq!(lab.told(1), ["webhook first notification: 3+"], "B waited ten seconds in all");
+    assert!(lab.told(39).is_empty());
+    assert_eq!(lab.told(1), ["webhook new alerts added: 1+ 2+"], "A keeps its interval, and repeats nothing");
+    // A wall clock that was set back puts nothing off for longer than the interval.
+    lab.post("alertname=A i=4", false);
+    lab.restart(-86_400);
+    assert_eq!(lab.told(60), ["webhook new alerts added: 1+ 2+ 4+"]);
+}
+
+#[test]
+fn what_was_under_way_or_had_failed_is_told_at_once_after_a_restart() {
+    let mut lab = Lab::new(CONFIG);
+    lab.post("alertname=A i=1 team=mail", false);
+    let due = lab.wait(10);
+    lab.deliver(&due[0], true);
+    lab.restart(1); // the mail was under way
+    assert_eq!(lab.told(0), ["email first notification: 1+"]);
+    lab.post("alertname=A i=2 team=mail", false);
+    for d in lab.wait(60) {
+        lab.deliver(&d, false);
+    }
+    lab.restart(1);
+    assert_eq!(lab.told(0), ["email new alerts added: 1+ 2+", "webhook new alerts added: 1+ 2+"]);
+    lab.restart(1);
+    assert!(lab.told(0).is_empty(), "nothing was under way");
+}
+
+#[test]
+fn an_end_that_nobody_heard_of_is_told_after_any_outage() {
+    let mut lab = Lab::new(CONFIG);
+    lab.post("alertname=A i=1", false);
+    lab.told(10);
+    lab.post("alertname=A i=1", true);
+    for d in lab.wait(60) {
+        lab.deliver(&d, false);
+    }
+    // The alert leaves the map, and waits in its group; the process is away for two hours.
+    lab.now.mono_ms += 30 * 60_000;
+    lab.wait(0);
+    assert_eq!(lab.core.alerts().count(), 0);
+    lab.restart(7_200);
+    assert_eq!(lab.told(0), ["webhook all alerts resolved: 1-"]);
+    lab.restart(1);
+    assert!(lab.told(60).is_empty());
+    // An alert that came and went without a word is not news.
+    lab.post("alertname=C i=9", false);
+    lab.post("alertname=C i=9", true);
+    lab.restart(1);
+    assert!(lab.told(60).is_empty());
 }

@@ -8,6 +8,7 @@ use ferula_proto::Message;
 use ferula_proto::alertmanager as pb;
 
 use crate::alert::{Alert, fingerprint};
+use crate::core::GroupTimer;
 use crate::matcher::{MatchOp, Matcher};
 use crate::nflog::{LogEntry, LogKey};
 use crate::silence::Silence;
@@ -234,4 +235,25 @@ pub fn read_alert(message: &[u8]) -> Option<Alert> {
     }
     let fingerprint = fingerprint(&labels);
     Some(Alert { labels, annotations, generator_url, starts_at_ms, ends_at_ms, updated_at_ms, timeout, fingerprint })
+}
+
+/// The time, two flags, the key.
+pub fn group(g: &GroupTimer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(9 + g.key.len());
+    out.extend_from_slice(&g.next_flush_ms.to_le_bytes());
+    out.push(u8::from(g.has_flushed) | u8::from(g.is_pending) << 1);
+    out.extend_from_slice(g.key.as_bytes());
+    out
+}
+
+pub fn read_group(message: &[u8]) -> Option<GroupTimer> {
+    let (time, rest) = message.split_first_chunk::<8>()?;
+    let (flags, key) = rest.split_first()?;
+    let key = std::str::from_utf8(key).ok().filter(|k| !k.is_empty())?;
+    Some(GroupTimer {
+        key: key.into(),
+        next_flush_ms: i64::from_le_bytes(*time),
+        has_flushed: flags & 1 != 0,
+        is_pending: flags & 2 != 0,
+    })
 }

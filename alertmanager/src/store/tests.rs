@@ -78,7 +78,11 @@ fn everything_survives_a_crash_and_a_snapshot() {
         ..Default::default()
     };
     let inserted = core.insert(vec![posted], NOW);
-    store.sync(store.write_alerts(&inserted.changed).unwrap().unwrap()).unwrap();
+    store.write_alerts(&inserted.changed).unwrap();
+    // The group's timer, as if it had been due long ago.
+    let mut timers = core.take_unsaved_timers(NOW);
+    timers[0].has_flushed = true;
+    store.sync(store.write_groups(&timers).unwrap().unwrap()).unwrap();
 
     let image = fs.crash_image(7);
     for round in 0..3 {
@@ -88,11 +92,12 @@ fn everything_survives_a_crash_and_a_snapshot() {
         let alerts: Vec<_> = core.firing_alerts(NOW.wall_ms).map(|(a, _)| a.clone()).collect();
         assert_eq!(alerts.len(), 1);
         assert_eq!((&*alerts[0].generator_url, alerts[0].annotations.get("s")), ("http://g", Some("t")));
-        assert_eq!(core.groups().count(), 1);
+        assert_eq!(core.timers(NOW), timers, "round {round}");
         store.snapshot(&Metrics::new(&Registry::new()), || State {
             silences: core.silences.iter().cloned().collect(),
             log: core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect(),
             alerts,
+            groups: core.timers(NOW),
         });
     }
     assert!(fs.exists(Path::new("/am/journal")));
@@ -105,11 +110,19 @@ fn a_damaged_snapshot_is_kept_and_its_whole_entries_are_read() {
     let mut bytes = encode::delimit(&[encode::silence(&silence("1"), HOUR), encode::silence(&silence("2"), HOUR)]);
     bytes.truncate(bytes.len() - 3);
     fs.open(Path::new("/am/silences"), Open::CreateNew).unwrap().append(&bytes).unwrap();
-    fs.open(Path::new("/am/nflog"), Open::CreateNew).unwrap().append(&[0xff; 40]).unwrap();
+    for name in ["nflog", "alerts", "groups"] {
+        fs.open(&Path::new(DIR).join(name), Open::CreateNew).unwrap().append(&[0xff; 40]).unwrap();
+    }
+    fs.create_dir_all(Path::new("/am/journal")).unwrap();
+    fs.open(Path::new("/am/journal/00000003.journal"), Open::CreateNew).unwrap().append(b"no journal at all").unwrap();
     let (_store, core) = open(&fs);
     assert!(core.silences.get("1").is_some() && core.silences.get("2").is_none());
     assert_eq!(fs.read(Path::new("/am/quarantine/silences.0")).unwrap(), bytes);
-    assert!(fs.exists(Path::new("/am/quarantine/nflog.0")));
+    for kept in
+        ["quarantine/nflog.0", "quarantine/alerts.0", "quarantine/groups.0", "journal/quarantine/00000003.journal.0"]
+    {
+        assert!(fs.exists(&Path::new(DIR).join(kept)), "{kept}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ferula_alertmanager::{Alertmanager, Options};
+use ferula_alertmanager::{Alertmanager, ClusterOptions, Options};
 use ferula_instrument::{Registry, register_process};
 use ferula_model::SystemClock;
 use ferula_net::listen::{ListenOptions, Listener};
@@ -25,7 +25,10 @@ fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let flags = super::parse(PROGRAM, "Routes, groups and delivers alerts.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
     super::refuse_web_config(flags.text("web.config.file"))?;
-    block_on(run(options(&flags), Registry::new(), stop_signal()))
+    if !flags.text("cluster.tls-config").is_empty() {
+        return Err(Stop::Failed("--cluster.tls-config: known, not built in yet".to_owned()));
+    }
+    block_on(async { run(open(options(&flags), Registry::new()).await?, stop_signal()).await })
 }
 
 fn options(flags: &Values) -> Options {
@@ -56,19 +59,53 @@ fn options(flags: &Values) -> Options {
         route_prefix: flags.text("web.route-prefix").to_owned(),
         get_concurrency: count("web.get-concurrency"),
         timeout_ms: flags.duration_ms("web.timeout"),
-        cluster_listen_address: flags.text("cluster.listen-address").to_owned(),
-        cluster_peers: flags.all("cluster.peer").to_vec(),
+        cluster: cluster_options(flags),
         features: flags.all("enable-feature").to_vec(),
         ..Options::default()
     }
 }
 
-/// Runs an Alertmanager until `shutdown`, in a process of its own or beside other roles.
-pub(crate) async fn run(options: Options, registry: Registry, shutdown: impl Future<Output = ()>) -> Result<(), Stop> {
+fn cluster_options(flags: &Values) -> ClusterOptions {
+    let ms = |name: &str| flags.duration_ms(&format!("cluster.{name}"));
+    let text = |name: &str| flags.text(&format!("cluster.{name}")).to_owned();
+    ClusterOptions {
+        listen_address: text("listen-address"),
+        advertise_address: text("advertise-address"),
+        peers: flags.all("cluster.peer").to_vec(),
+        peer_name: text("peer-name"),
+        peer_timeout_ms: ms("peer-timeout"),
+        peers_resolve_timeout_ms: ms("peers-resolve-timeout"),
+        gossip_interval_ms: ms("gossip-interval"),
+        pushpull_interval_ms: ms("pushpull-interval"),
+        tcp_timeout_ms: ms("tcp-timeout"),
+        probe_timeout_ms: ms("probe-timeout"),
+        probe_interval_ms: ms("probe-interval"),
+        settle_timeout_ms: ms("settle-timeout"),
+        reconnect_interval_ms: ms("reconnect-interval"),
+        reconnect_timeout_ms: ms("reconnect-timeout"),
+        label: text("label"),
+    }
+}
+
+/// An Alertmanager with its address bound and its state read; nothing is sent yet.
+pub(crate) struct Ready {
+    pub alertmanager: Arc<Alertmanager>,
+    listener: Listener,
+}
+
+/// Binds and reads everything that can fail, in a process of its own or beside other roles.
+pub(crate) async fn open(options: Options, registry: Registry) -> Result<Ready, Stop> {
     register_process(&registry);
     let listener =
         Listener::bind(&options.listen_addresses, ListenOptions::default()).await.map_err(|e| e.to_string())?;
     let alertmanager = Alertmanager::new(options, Arc::new(SystemClock), registry).map_err(|e| e.to_string())?;
+    alertmanager.join().await.map_err(|e| e.to_string())?;
+    Ok(Ready { alertmanager, listener })
+}
+
+/// Runs it until `shutdown`.
+pub(crate) async fn run(ready: Ready, shutdown: impl Future<Output = ()>) -> Result<(), Stop> {
+    let Ready { alertmanager, listener } = ready;
     for address in listener.local_addrs() {
         tracing::info!(address = %address, "Listening on");
     }

@@ -3,10 +3,14 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Weak};
 
+use ferula_alertmanager::{Alertmanager, PostableAlert};
 use ferula_instrument::Registry;
 use ferula_net::listen::{ListenOptions, Listener};
 use ferula_server::config::Source;
+use ferula_server::notifier::{LocalTransports, SendError, Transport};
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::{Stop, block_on, finish, stop_signal};
@@ -82,11 +86,14 @@ async fn run(flags: Values, data: PathBuf, config: PathBuf) -> Result<(), Stop> 
         external_url: format!("http://{}:{}", super::hostname(), port(&flags, "alertmanager.listen-address")),
         ..ferula_alertmanager::Options::default()
     };
+    let alertmanager = super::alertmanager::open(alertmanager, Registry::new()).await?;
+    server.local_alertmanagers =
+        Some(local_transports(&alertmanager.alertmanager, port(&flags, "alertmanager.listen-address")));
     // The exporter and the Alertmanager first, so that the server's first scrapes find them.
     let node = node_exporter(&flags).await?;
     let tasks = [
         tokio::spawn(node(Box::pin(wait()))),
-        tokio::spawn(super::alertmanager::run(alertmanager, Registry::new(), wait())),
+        tokio::spawn(super::alertmanager::run(alertmanager, wait())),
         tokio::spawn({
             let shutdown = wait();
             async move {
@@ -98,6 +105,48 @@ async fn run(flags: Values, data: PathBuf, config: PathBuf) -> Result<(), Stop> 
     ];
     crate::print(&welcome(&flags, &config));
     supervise(tasks, stop).await
+}
+
+/// The server's way to the Alertmanager of this process, taken where the configuration names its address on this machine.
+fn local_transports(alertmanager: &Arc<Alertmanager>, port: &str) -> LocalTransports {
+    let (weak, port) = (Arc::downgrade(alertmanager), port.parse::<u16>().ok());
+    Arc::new(move |url: &url::Url| {
+        let is_here = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+        let is_it =
+            is_here && url.scheme() == "http" && url.port_or_known_default() == port && url.path() == "/api/v2/alerts";
+        is_it.then(|| Arc::new(InProcess { url: url.to_string(), alertmanager: weak.clone() }) as Arc<dyn Transport>)
+    })
+}
+
+/// Hands alerts over as a call: no socket, no JSON. Queue, relabelling, durability and metrics are the notifier's as
+/// for any other Alertmanager, which is also why the URL stays what the configuration says.
+struct InProcess {
+    url: String,
+    alertmanager: Weak<Alertmanager>,
+}
+
+impl Transport for InProcess {
+    fn url(&self) -> &str {
+        &self.url
+    }
+    fn send(&self, batch: Vec<ferula_server::notifier::Alert>) -> BoxFuture<'_, Result<(), SendError>> {
+        Box::pin(async move {
+            let Some(alertmanager) = self.alertmanager.upgrade() else {
+                return Err(SendError::Failed("the Alertmanager of this process has stopped".to_owned()));
+            };
+            let posted = batch.into_iter().map(|a| PostableAlert {
+                labels: a.labels,
+                annotations: a.annotations,
+                starts_at_ms: Some(a.starts_at_ms),
+                ends_at_ms: (a.ends_at_ms != 0).then_some(a.ends_at_ms),
+                generator_url: a.generator_url,
+            });
+            let inserted = alertmanager.post_alerts(posted.collect());
+            let reasons: Vec<String> = inserted.invalid.iter().map(ToString::to_string).collect();
+            // As over HTTP: the valid ones were taken, the others are hopeless.
+            if reasons.is_empty() { Ok(()) } else { Err(SendError::Rejected(reasons.join("; "))) }
+        })
+    }
 }
 
 type Serving = std::pin::Pin<Box<dyn Future<Output = Result<(), Stop>> + Send>>;

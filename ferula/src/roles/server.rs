@@ -166,6 +166,13 @@ fn storage_options(flags: &Values) -> Result<ferula_tsdb::Options, String> {
         "zstd" => Compression::Zstd,
         other => return Err(format!("--storage.tsdb.wal-compression-type: must be snappy or zstd; got {other:?}")),
     };
+    let features = flags.all("enable-feature");
+    let has = |name: &str| features.iter().any(|f| f == name);
+    if has("st-storage") && !has("xor2-encoding") {
+        return Err(
+            "--enable-feature=st-storage: start timestamps need XOR2 chunks, enable xor2-encoding too".to_owned()
+        );
+    }
     let retention_ms = flags.duration_ms("storage.tsdb.retention.time");
     let retention_size_bytes = flags.size_bytes("storage.tsdb.retention.size");
     Ok(ferula_tsdb::Options {
@@ -177,7 +184,11 @@ fn storage_options(flags: &Values) -> Result<ferula_tsdb::Options, String> {
         max_block_range_ms: flags.duration_ms("storage.tsdb.max-block-duration"),
         samples_per_chunk: u16::try_from(flags.int("storage.tsdb.samples-per-chunk")).unwrap_or(120),
         // Upstream's default; the feature flag switches exemplars on.
-        max_exemplars: if flags.all("enable-feature").iter().any(|f| f == "exemplar-storage") { 100_000 } else { 0 },
+        max_exemplars: if has("exemplar-storage") { 100_000 } else { 0 },
+        start_times: has("st-storage"),
+        xor2: has("xor2-encoding"),
+        histogram_starts: has("histograms-st-encoding"),
+        metadata_records: has("metadata-wal-records"),
         ..ferula_tsdb::Options::default()
     })
 }

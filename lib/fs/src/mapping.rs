@@ -20,6 +20,9 @@ enum Bytes {
     Owned(Arc<[u8]>),
 }
 
+/// The largest page size of the machines this runs on.
+const PAGE: usize = 64 * 1024;
+
 impl Mapping {
     /// Maps the file's present length.
     pub(crate) fn of_file(file: &File) -> io::Result<Mapping> {
@@ -33,6 +36,17 @@ impl Mapping {
         let map = unsafe { memmap2::Mmap::map(file)? };
         let end = map.len();
         Ok(Mapping { bytes: Bytes::Mapped(Arc::new(map)), start: 0, end })
+    }
+
+    /// Lets go of the memory that reading a part of this took; reading it again brings it back from the file.
+    pub fn release(&self, range: Range<usize>) {
+        let Bytes::Mapped(map) = &self.bytes else { return };
+        let start = self.start.saturating_add(range.start).next_multiple_of(PAGE);
+        let end = self.start.saturating_add(range.end).min(self.end);
+        if start < end {
+            // SAFETY: the mapping is read-only and of a file: a page that is dropped comes back with the same bytes.
+            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+        }
     }
 
     /// A part of this one; `None` if the range is not within it.

@@ -28,6 +28,19 @@ pub trait Appender: Send {
         options: &AppendOptions<'_>,
     ) -> Result<SeriesRef, AppendError>;
 
+    /// Adds one exemplar to a series that is there already, without a sample. `series` and `labels` as in
+    /// [`Appender::append`], but nothing is created: a series not known is [`AppendError::UnknownSeries`]. One the store
+    /// has already is accepted and not kept twice. A store without exemplars takes them all and keeps none.
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        labels: Option<&Labels>,
+        exemplar: &Exemplar,
+    ) -> Result<SeriesRef, AppendError> {
+        let _ = (labels, exemplar);
+        Ok(series)
+    }
+
     /// Makes the batch visible, all of it or nothing, after it is in the write-ahead log.
     fn commit(self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError>;
 
@@ -63,6 +76,8 @@ pub struct CommitStats {
     pub floats: u64,
     pub histograms: u64,
     pub exemplars: u64,
+    /// Exemplars that came with accepted samples and were older than the newest of their series.
+    pub exemplars_out_of_order: u64,
     pub series_created: u64,
     /// Samples accepted by `append` that turned out unacceptable when the batch was applied.
     pub out_of_order: u64,

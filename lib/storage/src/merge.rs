@@ -263,8 +263,14 @@ fn copy(from: &SampleBatch, start: usize, end: usize, to: &mut SampleBatch) {
         Column::Floats(v) => to.floats_mut().1.extend_from_slice(v.get(start..end).unwrap_or(&[])),
         Column::Histograms(v) => to.histograms_mut().1.extend_from_slice(v.get(start..end).unwrap_or(&[])),
     }
+    // Start times are parallel to the times or not there at all: a source without them counts as having none known.
+    let before = to.t_ms.len();
     to.t_ms.extend_from_slice(from.t_ms.get(start..end).unwrap_or(&[]));
-    to.start_ms.extend_from_slice(from.start_ms.get(start..end).unwrap_or(&[]));
+    if !(from.start_ms.is_empty() && to.start_ms.is_empty()) {
+        to.start_ms.resize(before, 0);
+        to.start_ms.extend_from_slice(from.start_ms.get(start..end).unwrap_or(&[]));
+        to.start_ms.resize(to.t_ms.len(), 0);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use ferula_model::labels::quoted;
-use ferula_scraper_discovery::StaticGroup;
+use ferula_scraper_discovery::{Mechanism, StaticGroup};
 use ferula_scraper_scrape::config::ScrapeConfig;
 use ferula_server::config::{LoadOptions, Loaded, Source, files_of, load};
 
@@ -75,8 +75,11 @@ fn files(loaded: &Loaded, syntax_only: bool, streams: &mut Streams<'_>) -> Resul
         let tls = &http.tls_config;
         exists(&tls.cert_file, "client cert file")?;
         exists(&tls.key_file, "client key file")?;
-        for pattern in job.discovery().file.iter().flat_map(|f| &f.files) {
-            discovered(pattern, &job.job_name, streams)?;
+        for mechanism in &job.discovery().mechanisms {
+            let Mechanism::File(config) = mechanism else { continue };
+            for pattern in &config.files {
+                discovered(pattern, &job.job_name, streams)?;
+            }
         }
     }
     Ok(rule_files)

@@ -1,13 +1,12 @@
 //! `static_configs` and the `*_sd_configs` of scrape and Alertmanager configurations.
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use ferula_yaml::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::group::{TargetGroup, WrittenGroup};
-use crate::kubernetes::KubernetesSd;
+use crate::mechanism::Mechanism;
 
 /// One entry of `static_configs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -39,7 +38,7 @@ impl Default for FileSd {
 }
 
 impl FileSd {
-    fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         if self.files.is_empty() {
             return Err(Error::Config("file service discovery config must contain at least one path name".into()));
         }
@@ -68,7 +67,7 @@ ferula_net::http_config_struct! {
 }
 
 impl HttpSd {
-    fn validate(&self) -> Result<(), Error> {
+    pub(crate) fn validate(&self) -> Result<(), Error> {
         if self.url.is_empty() {
             return Err(Error::Config("URL is missing".into()));
         }
@@ -87,9 +86,8 @@ impl HttpSd {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SdConfigs {
     pub static_configs: Vec<StaticGroup>,
-    pub file: Vec<FileSd>,
-    pub http: Vec<HttpSd>,
-    pub kubernetes: Vec<KubernetesSd>,
+    /// In the order of their fields.
+    pub mechanisms: Vec<Mechanism>,
     /// Mechanisms that are configured but not built in.
     pub not_built: Vec<&'static str>,
 }
@@ -102,33 +100,14 @@ impl SdConfigs {
                 check_address(address)?;
             }
         }
-        self.file.iter().try_for_each(FileSd::validate)?;
-        self.http.iter().try_for_each(HttpSd::validate)?;
-        self.kubernetes.iter().try_for_each(KubernetesSd::validate)
+        self.mechanisms.iter().try_for_each(Mechanism::validate)
     }
 
     /// Refuses what this build cannot do, by name.
     pub fn require_built(&self) -> Result<(), Error> {
-        self.kubernetes.iter().try_for_each(KubernetesSd::require_built)?;
         match self.not_built.first() {
             Some(mechanism) => Err(Error::NotBuilt { mechanism }),
             None => Ok(()),
-        }
-    }
-
-    /// Joins relative file names to the configuration file's directory.
-    pub fn set_directory(&mut self, dir: &Path) {
-        for path in self.file.iter_mut().flat_map(|f| &mut f.files) {
-            if !path.is_empty() && !Path::new(path.as_str()).is_absolute() {
-                *path = dir.join(path.as_str()).to_string_lossy().into_owned();
-            }
-        }
-        self.http.iter_mut().for_each(|h| h.set_http_directory(dir));
-        for k in &mut self.kubernetes {
-            k.set_http_directory(dir);
-            if !k.kubeconfig_file.is_empty() && !Path::new(&k.kubeconfig_file).is_absolute() {
-                k.kubeconfig_file = dir.join(&k.kubeconfig_file).to_string_lossy().into_owned();
-            }
         }
     }
 }
@@ -162,18 +141,23 @@ macro_rules! discovery_struct {
         }
     ) => {
         $crate::discovery_struct! {
-            @foreign
+            @fields
             [ $(#[$meta])* pub struct $name { $( $(#[$fm])* pub $field : $ty = $default, )* @http_config
               $( $(#[$gm])* pub $later : $later_ty = $later_default, )* } ]
             $name
             [
-                (aws_sd_configs, "aws") (azure_sd_configs, "azure") (consul_sd_configs, "consul")
-                (digitalocean_sd_configs, "digitalocean") (dns_sd_configs, "dns") (docker_sd_configs, "docker")
+                (file_sd_configs, FileSd) (http_sd_configs, HttpSd) (kubernetes_sd_configs, KubernetesSd)
+                (consul_sd_configs, ConsulSd) (dns_sd_configs, DnsSd) (docker_sd_configs, DockerSd)
+                (nomad_sd_configs, NomadSd)
+            ]
+            [
+                (aws_sd_configs, "aws") (azure_sd_configs, "azure")
+                (digitalocean_sd_configs, "digitalocean")
                 (dockerswarm_sd_configs, "dockerswarm") (ec2_sd_configs, "ec2") (eureka_sd_configs, "eureka")
                 (gce_sd_configs, "gce") (hetzner_sd_configs, "hetzner") (ionos_sd_configs, "ionos")
                 (kuma_sd_configs, "kuma") (lightsail_sd_configs, "lightsail")
                 (linode_sd_configs, "linode") (marathon_sd_configs, "marathon") (nerve_sd_configs, "nerve")
-                (nomad_sd_configs, "nomad") (oci_sd_configs, "oci") (openstack_sd_configs, "openstack")
+                (oci_sd_configs, "oci") (openstack_sd_configs, "openstack")
                 (outscale_sd_configs, "outscale") (ovhcloud_sd_configs, "ovhcloud") (puppetdb_sd_configs, "puppetdb")
                 (scaleway_sd_configs, "scaleway") (serverset_sd_configs, "serverset") (stackit_sd_configs, "stackit")
                 (triton_sd_configs, "triton") (uyuni_sd_configs, "uyuni") (vultr_sd_configs, "vultr")
@@ -181,13 +165,14 @@ macro_rules! discovery_struct {
         }
     };
     (
-        @foreign
+        @fields
         [ $(#[$meta:meta])* pub struct $name:ident {
             $( $(#[$fm:meta])* pub $field:ident : $ty:ty = $default:expr, )*
             @http_config
             $( $(#[$gm:meta])* pub $later:ident : $later_ty:ty = $later_default:expr, )*
         } ]
         $same:ident
+        [ $( ($built:ident, $config:ident) )* ]
         [ $( ($foreign:ident, $mechanism:literal) )* ]
     ) => {
         $crate::ferula_net::http_config_struct! {
@@ -198,12 +183,10 @@ macro_rules! discovery_struct {
                 $( $(#[$gm])* pub $later : $later_ty = $later_default, )*
                 #[serde(skip_serializing_if = "Vec::is_empty")]
                 pub static_configs: Vec<$crate::StaticGroup> = Vec::new(),
-                #[serde(skip_serializing_if = "Vec::is_empty")]
-                pub file_sd_configs: Vec<$crate::FileSd> = Vec::new(),
-                #[serde(skip_serializing_if = "Vec::is_empty")]
-                pub http_sd_configs: Vec<$crate::HttpSd> = Vec::new(),
-                #[serde(skip_serializing_if = "Vec::is_empty")]
-                pub kubernetes_sd_configs: Vec<$crate::kubernetes::KubernetesSd> = Vec::new(),
+                $(
+                    #[serde(skip_serializing_if = "Vec::is_empty")]
+                    pub $built: Vec<$crate::$config> = Vec::new(),
+                )*
                 $(
                     #[serde(skip_serializing_if = "ferula_scraper_discovery::discovery_struct_parts::unset")]
                     pub $foreign: $crate::Foreign = $crate::Foreign(0),
@@ -214,23 +197,15 @@ macro_rules! discovery_struct {
         impl $same {
             /// All service discovery fields in one piece.
             pub fn discovery(&self) -> $crate::SdConfigs {
+                let mut mechanisms: Vec<$crate::Mechanism> = Vec::new();
+                $( mechanisms.extend(self.$built.iter().cloned().map($crate::Mechanism::from)); )*
                 let mut not_built = Vec::new();
                 $( if self.$foreign.0 > 0 { not_built.push($mechanism); } )*
-                $crate::SdConfigs {
-                    static_configs: self.static_configs.clone(),
-                    file: self.file_sd_configs.clone(),
-                    http: self.http_sd_configs.clone(),
-                    kubernetes: self.kubernetes_sd_configs.clone(),
-                    not_built,
-                }
+                $crate::SdConfigs { static_configs: self.static_configs.clone(), mechanisms, not_built }
             }
             /// Joins relative file names of the service discovery fields to the configuration file's directory.
             pub fn set_discovery_directory(&mut self, dir: &std::path::Path) {
-                let mut sd = self.discovery();
-                sd.set_directory(dir);
-                self.file_sd_configs = sd.file;
-                self.http_sd_configs = sd.http;
-                self.kubernetes_sd_configs = sd.kubernetes;
+                $( self.$built.iter_mut().for_each(|c| $crate::SdConfig::set_directory(c, dir)); )*
             }
         }
     };

@@ -6,6 +6,72 @@ use serde::Deserialize;
 
 pub const ADDRESS: &str = "__address__";
 
+/// Every character a legacy label name cannot have becomes an underscore.
+pub(crate) fn sanitize(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub(crate) fn join(host: &str, port: i64) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Every item surrounded by the separator, so that `.*,item,.*` finds each; nothing for no items.
+pub(crate) fn surrounded<S: AsRef<str>>(items: &[S], separator: &str) -> String {
+    let mut out = String::new();
+    for item in items {
+        out.push_str(separator);
+        out.push_str(item.as_ref());
+    }
+    if !items.is_empty() {
+        out.push_str(separator);
+    }
+    out
+}
+
+/// Labels being made of one mechanism's meta labels.
+pub(crate) struct Meta {
+    prefix: &'static str,
+    labels: LabelsBuilder,
+}
+
+impl Meta {
+    /// `prefix` is `__meta_<mechanism>_`.
+    pub(crate) fn new(prefix: &'static str) -> Meta {
+        Meta { prefix, labels: LabelsBuilder::new() }
+    }
+    /// A target, begun with its address.
+    pub(crate) fn at(prefix: &'static str, address: &str) -> Meta {
+        let mut meta = Meta::new(prefix);
+        meta.labels.set(ADDRESS, address);
+        meta
+    }
+    pub(crate) fn set(&mut self, name: &str, value: impl AsRef<str>) -> &mut Meta {
+        self.labels.set(&format!("{}{name}", self.prefix), value.as_ref());
+        self
+    }
+    /// `name` followed by each key, made a label name.
+    pub(crate) fn map<'a, K: AsRef<str> + 'a, V: AsRef<str> + 'a>(
+        &mut self,
+        name: &str,
+        pairs: impl IntoIterator<Item = (&'a K, &'a V)>,
+    ) -> &mut Meta {
+        for (key, value) in pairs {
+            self.set(&format!("{name}{}", sanitize(key.as_ref())), value);
+        }
+        self
+    }
+    pub(crate) fn merge(&mut self, other: &Labels) -> &mut Meta {
+        for (name, value) in other {
+            self.labels.set(name, value);
+        }
+        self
+    }
+    pub(crate) fn labels(&self) -> Labels {
+        self.labels.labels()
+    }
+}
+
 /// Targets that share labels. `source` names the group within its provider, so that changes can be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetGroup {

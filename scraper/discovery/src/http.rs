@@ -1,4 +1,6 @@
 //! `http_sd_configs`: groups from a JSON answer, asked for on an interval.
+use std::time::Duration;
+
 use http::header::{ACCEPT, HeaderName, HeaderValue, USER_AGENT};
 use url::Url;
 
@@ -8,60 +10,61 @@ use ferula_net::client::{BodyLimits, Client, Request};
 use crate::config::HttpSd;
 use crate::error::Error;
 use crate::group::{TargetGroup, WrittenGroup, groups_of};
-use crate::manager::Publisher;
+use crate::metrics::Metrics;
+use crate::refresh::Refresh;
 
 const META_URL: &str = "__meta_url";
 /// An answer is parsed as a whole.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
-/// A server that hangs must not freeze the job for longer than this or its interval.
-const TIMEOUT_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+pub(crate) const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
-/// Publishes now and after every interval; never returns.
-pub(crate) async fn run(config: HttpSd, client: Client, publish: Publisher) {
-    let interval = config.refresh_interval.std();
-    let mut ticks = tokio::time::interval(interval.max(std::time::Duration::from_millis(1)));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        let started = publish.monotonic();
-        let answer = tokio::time::timeout(interval.min(TIMEOUT_MAX), refresh(&config, &client)).await;
-        publish.refreshed("http", publish.monotonic().saturating_sub(started));
-        let answer = answer.unwrap_or_else(|_| Err(Error::Refresh(format!("no answer from {} in time", config.url))));
-        match answer {
-            Ok(groups) => publish.groups(groups, None),
-            Err(e) => {
-                publish.metrics().http_failures.inc();
-                publish.refresh_failed("http");
-                publish.failed(e.to_string());
-            }
+impl Refresh for HttpSd {
+    const NAME: &'static str = "http";
+    type Session = Client;
+
+    fn check(&self) -> Result<(), Error> {
+        self.validate()
+    }
+    fn join(&mut self, dir: &std::path::Path) {
+        self.set_http_directory(dir);
+    }
+    fn interval(&self) -> Duration {
+        self.refresh_interval.std()
+    }
+    /// A server that hangs must not freeze the job for longer than its interval.
+    fn timeout(&self) -> Duration {
+        self.interval().min(Duration::from_secs(30))
+    }
+    fn open(&self) -> Result<Client, Error> {
+        Ok(Client::new(&self.http_config())?)
+    }
+    fn failed(metrics: &Metrics) {
+        metrics.http_failures.inc();
+    }
+    async fn refresh(&self, client: &mut Client, _: &Metrics) -> Result<Vec<TargetGroup>, Error> {
+        let url = Url::parse(&self.url).map_err(|e| Error::Refresh(e.to_string()))?;
+        let mut request = Request::get(url);
+        request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request.headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
+        let seconds = ferula_model::number::format_g(self.refresh_interval.ms() as f64 / 1000.0);
+        if let Ok(value) = HeaderValue::from_str(&seconds) {
+            request.headers.insert(HeaderName::from_static("x-prometheus-refresh-interval-seconds"), value);
         }
+        let response = client.send(request).await?;
+        if response.status != http::StatusCode::OK {
+            return Err(Error::Refresh(format!("server returned HTTP status {}", response.status)));
+        }
+        let content_type = response.content_type().to_owned();
+        if !is_json(&content_type) {
+            let shown: String = content_type.chars().take(100).collect();
+            return Err(Error::Refresh(format!("unsupported content type {shown:?}")));
+        }
+        let limits = BodyLimits { bytes_max: ANSWER_BYTES_MAX, budget: Budget::unlimited() };
+        let body = response.uncompressed(&limits).await?;
+        parse(&self.url, &body.bytes).map_err(Error::Refresh)
     }
 }
 
-async fn refresh(config: &HttpSd, client: &Client) -> Result<Vec<TargetGroup>, Error> {
-    let url = Url::parse(&config.url).map_err(|e| Error::Refresh(e.to_string()))?;
-    let mut request = Request::get(url);
-    request.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    request.headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
-    let seconds = ferula_model::number::format_g(config.refresh_interval.ms() as f64 / 1000.0);
-    if let Ok(value) = HeaderValue::from_str(&seconds) {
-        request.headers.insert(HeaderName::from_static("x-prometheus-refresh-interval-seconds"), value);
-    }
-    let response = client.send(request).await?;
-    if response.status != http::StatusCode::OK {
-        return Err(Error::Refresh(format!("server returned HTTP status {}", response.status)));
-    }
-    let content_type = response.content_type().to_owned();
-    if !is_json(&content_type) {
-        let shown: String = content_type.chars().take(100).collect();
-        return Err(Error::Refresh(format!("unsupported content type {shown:?}")));
-    }
-    let limits = BodyLimits { bytes_max: ANSWER_BYTES_MAX, budget: Budget::unlimited() };
-    let body = response.uncompressed(&limits).await?;
-    parse(&config.url, &body.bytes).map_err(Error::Refresh)
-}
-
-const USER_AGENT_TEXT: &str = concat!("Prometheus/3.5.0 Ferula/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT_TEXT: &str = concat!("Prometheus/3.5.0 Ferula/", env!("CARGO_PKG_VERSION"));
 
 /// The groups of one answer.
 pub fn parse(url: &str, body: &[u8]) -> Result<Vec<TargetGroup>, String> {

@@ -6,17 +6,15 @@ use std::time::Duration;
 
 use ferula_instrument::Registry;
 use ferula_model::Clock;
-use ferula_net::client::Client;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::config::{FileSd, HttpSd, SdConfigs};
+use crate::config::SdConfigs;
 use crate::error::Error;
 use crate::group::TargetGroup;
-use crate::kubernetes::{self, KubernetesSd};
+use crate::mechanism::{Mechanism, Prepared, Shared};
 use crate::metrics::Metrics;
-use crate::{file, http};
 
 /// Everything a job's providers found, provider by provider. `None` until the first of them has answered.
 pub type JobGroups = Option<Arc<Vec<Arc<TargetGroup>>>>;
@@ -39,7 +37,7 @@ pub struct Discovery {
     runtime: Handle,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    clusters: Arc<kubernetes::Clusters>,
+    shared: Shared,
     jobs: Mutex<BTreeMap<String, Job>>,
 }
 
@@ -50,8 +48,24 @@ struct Job {
 
 struct Provider {
     id: u64,
-    mechanism: Mechanism,
+    source: Source,
     _task: Option<AbortOnDrop>,
+}
+
+/// What a provider runs on. Equal ones survive a reload.
+#[derive(Clone, Debug, PartialEq)]
+enum Source {
+    Static(Vec<TargetGroup>),
+    Found(Mechanism),
+}
+
+impl Source {
+    fn name(&self) -> &'static str {
+        match self {
+            Source::Static(_) => "static",
+            Source::Found(mechanism) => mechanism.name(),
+        }
+    }
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -59,26 +73,6 @@ struct AbortOnDrop(AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// What a provider runs on. Equal ones survive a reload.
-#[derive(Clone, Debug, PartialEq)]
-enum Mechanism {
-    Static(Vec<TargetGroup>),
-    File(FileSd),
-    Http(Box<HttpSd>),
-    Kubernetes(Box<KubernetesSd>),
-}
-
-impl Mechanism {
-    fn name(&self) -> &'static str {
-        match self {
-            Mechanism::Static(_) => "static",
-            Mechanism::File(_) => "file",
-            Mechanism::Http(_) => "http",
-            Mechanism::Kubernetes(_) => "kubernetes",
-        }
     }
 }
 
@@ -123,7 +117,7 @@ impl Discovery {
     pub fn new(name: &'static str, runtime: Handle, clock: Arc<dyn Clock>, registry: &Registry) -> Discovery {
         let metrics = Metrics::new(registry);
         metrics.failed_configs.with(&[name]).set(0.0);
-        Discovery { name, runtime, clock, metrics, clusters: Arc::default(), jobs: Mutex::default() }
+        Discovery { name, runtime, clock, metrics, shared: Shared::default(), jobs: Mutex::default() }
     }
 
     /// Replaces all jobs. Nothing changes if any configuration is refused. Providers with equal configuration go on.
@@ -132,28 +126,28 @@ impl Discovery {
         for (name, configs) in jobs {
             configs.validate()?;
             configs.require_built()?;
-            wanted.insert(name.clone(), mechanisms(configs)?);
+            wanted.insert(name.clone(), self.sources(configs)?);
         }
         let mut running = lock(&self.jobs);
         running.retain(|name, _| wanted.contains_key(name));
-        for (name, mechanisms) in wanted {
+        for (name, sources) in wanted {
             let job = running.entry(name.clone()).or_insert_with(|| Job {
                 shared: Arc::new(JobShared { name, slots: Mutex::default(), groups: watch::Sender::new(None) }),
                 providers: Vec::new(),
             });
-            self.apply_job(job, mechanisms);
+            self.apply_job(job, sources);
         }
         Ok(())
     }
 
-    fn apply_job(&self, job: &mut Job, wanted: Vec<(Mechanism, Option<Client>)>) {
+    fn apply_job(&self, job: &mut Job, wanted: Vec<(Source, Option<Prepared>)>) {
         // The targets of dropped providers stay until their successors have answered: no gap over a reload.
         lock(&job.shared.slots).gate = Gate::Shut;
         let mut before = std::mem::take(&mut job.providers);
-        for (mechanism, client) in wanted {
-            let provider = match before.iter().position(|p| p.mechanism == mechanism) {
+        for (source, prepared) in wanted {
+            let provider = match before.iter().position(|p| p.source == source) {
                 Some(at) => before.swap_remove(at),
-                None => self.start(&job.shared, mechanism, client),
+                None => self.start(&job.shared, source, prepared),
             };
             job.providers.push(provider);
         }
@@ -169,10 +163,10 @@ impl Discovery {
         job.shared.publish();
     }
 
-    fn start(&self, job: &Arc<JobShared>, mechanism: Mechanism, client: Option<Client>) -> Provider {
+    fn start(&self, job: &Arc<JobShared>, source: Source, prepared: Option<Prepared>) -> Provider {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let status = ProviderStatus { mechanism: mechanism.name(), ..ProviderStatus::default() };
+        let status = ProviderStatus { mechanism: source.name(), ..ProviderStatus::default() };
         lock(&job.slots).list.push(Slot { id, answered: false, groups: Vec::new(), status });
         let publish = Publisher {
             id,
@@ -181,19 +175,27 @@ impl Discovery {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
         };
-        let task = match (mechanism.clone(), client) {
-            (Mechanism::Static(groups), _) => {
-                publish.groups(groups, None);
+        let task = match (&source, prepared) {
+            (Source::Found(_), Some(prepared)) => Some(self.runtime.spawn(prepared(publish))),
+            (Source::Found(_), None) => None, // sources() prepares each
+            (Source::Static(groups), _) => {
+                publish.groups(groups.clone(), None);
                 None
             }
-            (Mechanism::File(config), _) => Some(self.runtime.spawn(file::run(config, publish))),
-            (Mechanism::Http(config), Some(client)) => Some(self.runtime.spawn(http::run(*config, client, publish))),
-            (Mechanism::Kubernetes(config), _) => {
-                Some(self.runtime.spawn(kubernetes::run(*config, Arc::clone(&self.clusters), publish)))
-            }
-            (Mechanism::Http(_), None) => None, // mechanisms() makes a client for each
         };
-        Provider { id, mechanism, _task: task.map(|t| AbortOnDrop(t.abort_handle())) }
+        Provider { id, source, _task: task.map(|t| AbortOnDrop(t.abort_handle())) }
+    }
+
+    fn sources(&self, configs: &SdConfigs) -> Result<Vec<(Source, Option<Prepared>)>, Error> {
+        let mut out = Vec::new();
+        // A job without any mechanism has no targets, which is an answer too.
+        let groups = configs.static_configs.iter().enumerate().map(|(i, g)| g.group(i)).collect();
+        out.push((Source::Static(groups), None));
+        for mechanism in &configs.mechanisms {
+            let prepared = mechanism.prepare(&self.shared)?;
+            out.push((Source::Found(mechanism.clone()), Some(prepared)));
+        }
+        Ok(out)
     }
 
     /// Follows the groups of a job; the value at hand is the current one.
@@ -206,20 +208,6 @@ impl Discovery {
         let jobs = lock(&self.jobs);
         jobs.get(job).map_or_else(Vec::new, |j| lock(&j.shared.slots).list.iter().map(|s| s.status.clone()).collect())
     }
-}
-
-fn mechanisms(configs: &SdConfigs) -> Result<Vec<(Mechanism, Option<Client>)>, Error> {
-    let mut out = Vec::new();
-    // A job without any mechanism has no targets, which is an answer too.
-    let groups = configs.static_configs.iter().enumerate().map(|(i, g)| g.group(i)).collect();
-    out.push((Mechanism::Static(groups), None));
-    out.extend(configs.file.iter().map(|f| (Mechanism::File(f.clone()), None)));
-    out.extend(configs.kubernetes.iter().map(|k| (Mechanism::Kubernetes(Box::new(k.clone())), None)));
-    for http in &configs.http {
-        let client = Client::new(&http.http_config())?;
-        out.push((Mechanism::Http(Box::new(http.clone())), Some(client)));
-    }
-    Ok(out)
 }
 
 impl JobShared {

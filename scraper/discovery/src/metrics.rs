@@ -15,6 +15,11 @@ pub(crate) struct Metrics {
     pub file_scan: Summary,
     pub file_watcher_errors: Counter,
     pub http_failures: Counter,
+    pub dns_lookups: Counter,
+    pub dns_failures: Counter,
+    pub consul_failures: Counter,
+    pub consul_duration: SummaryVec,
+    pub nomad_failures: Counter,
     pub kubernetes_events: CounterVec,
     pub kubernetes_failures: Counter,
 }
@@ -80,6 +85,18 @@ impl Metrics {
             ),
             kubernetes_failures: r
                 .counter("prometheus_sd_kubernetes_failures_total", "The number of failed WATCH/LIST requests."),
+            dns_lookups: r.counter("prometheus_sd_dns_lookups_total", "The number of DNS-SD lookups."),
+            dns_failures: r.counter("prometheus_sd_dns_lookup_failures_total", "The number of DNS-SD lookup failures."),
+            consul_failures: r
+                .counter("prometheus_sd_consul_rpc_failures_total", "The number of Consul RPC call failures."),
+            consul_duration: r.summary_vec(
+                "prometheus_sd_consul_rpc_duration_seconds",
+                "The duration of a Consul RPC call in seconds.",
+                &["endpoint", "call"],
+                &[0.5, 0.9, 0.99],
+            ),
+            nomad_failures: r
+                .counter("prometheus_sd_nomad_failures_total", "Number of nomad service discovery refresh failures."),
             http_failures: r
                 .counter("prometheus_sd_http_failures_total", "Number of HTTP service discovery refresh failures."),
         }

@@ -42,7 +42,11 @@ async fn files_are_followed_through_changes_errors_and_removal() {
     let file = FileSd { files: vec![path("*.json"), path("t.yml")], ..FileSd::default() };
     std::fs::write(path("a.json"), r#"[{"targets": ["a:1"]}]"#).unwrap();
     discovery
-        .apply(&one(SdConfigs { file: vec![file], static_configs: vec![fixed(&["s:1"])], ..Default::default() }))
+        .apply(&one(SdConfigs {
+            mechanisms: vec![file.into()],
+            static_configs: vec![fixed(&["s:1"])],
+            ..Default::default()
+        }))
         .unwrap();
     let mut watch = discovery.subscribe("job").unwrap();
     wait_for(&mut watch, &["s:1", "a:1"]).await;
@@ -99,7 +103,7 @@ async fn http_answers_are_followed_and_failures_keep_the_last_set() {
         refresh_interval: ferula_yaml::Duration::from_ms(20),
         ..HttpSd::default()
     };
-    discovery.apply(&one(SdConfigs { http: vec![http], ..Default::default() })).unwrap();
+    discovery.apply(&one(SdConfigs { mechanisms: vec![http.into()], ..Default::default() })).unwrap();
     let mut watch = discovery.subscribe("job").unwrap();
     wait_for(&mut watch, &["h:1"]).await;
     {
@@ -126,7 +130,11 @@ async fn reloads_keep_equal_providers_and_leave_no_gap() {
     let file =
         |interval| FileSd { files: vec![path.clone()], refresh_interval: ferula_yaml::Duration::from_secs(interval) };
     let configs = |interval, targets| {
-        one(SdConfigs { file: vec![file(interval)], static_configs: vec![fixed(targets)], ..Default::default() })
+        one(SdConfigs {
+            mechanisms: vec![file(interval).into()],
+            static_configs: vec![fixed(targets)],
+            ..Default::default()
+        })
     };
     discovery.apply(&configs(60, &["s:1"])).unwrap();
     let mut watch = discovery.subscribe("job").unwrap();
@@ -139,8 +147,8 @@ async fn reloads_keep_equal_providers_and_leave_no_gap() {
     assert_eq!(addresses(&watch.borrow_and_update()), ["s:2", "f:1"]);
     wait_for(&mut watch, &["s:3", "f:1"]).await;
     // A refused configuration changes nothing.
-    let error = discovery.apply(&one(SdConfigs { not_built: vec!["consul"], ..Default::default() })).unwrap_err();
-    assert_eq!(error.to_string(), "consul_sd_configs: known, but not built in yet");
+    let error = discovery.apply(&one(SdConfigs { not_built: vec!["nerve"], ..Default::default() })).unwrap_err();
+    assert_eq!(error.to_string(), "nerve_sd_configs: known, but not built in yet");
     assert_eq!(addresses(&watch.borrow()), ["s:3", "f:1"]);
     discovery.apply(&BTreeMap::new()).unwrap();
     assert!(discovery.subscribe("job").is_none());

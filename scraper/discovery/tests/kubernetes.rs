@@ -127,7 +127,7 @@ fn follow(role: &str, url: &str, more: &str) -> (Discovery, watch::Receiver<JobG
     let clock = Arc::new(SystemClock);
     let discovery = Discovery::new("scrape", tokio::runtime::Handle::current(), clock, &registry);
     let config: KubernetesSd = ferula_yaml::from_str("", &format!("role: {role}\napi_server: {url}\n{more}")).unwrap();
-    let configs = SdConfigs { kubernetes: vec![config], ..SdConfigs::default() };
+    let configs = SdConfigs { mechanisms: vec![config.into()], ..SdConfigs::default() };
     discovery.apply(&[("job".to_owned(), configs)].into()).unwrap();
     let groups = discovery.subscribe("job").unwrap();
     (discovery, groups, registry)
@@ -236,8 +236,8 @@ async fn one_watch_serves_all_jobs() {
     let registry = Registry::new();
     let discovery = Discovery::new("scrape", tokio::runtime::Handle::current(), Arc::new(SystemClock), &registry);
     let config: KubernetesSd = ferula_yaml::from_str("", &format!("role: pod\napi_server: {url}")).unwrap();
-    let jobs =
-        (0..20).map(|i| (format!("job{i}"), SdConfigs { kubernetes: vec![config.clone()], ..SdConfigs::default() }));
+    let jobs = (0..20)
+        .map(|i| (format!("job{i}"), SdConfigs { mechanisms: vec![config.clone().into()], ..SdConfigs::default() }));
     discovery.apply(&jobs.collect()).unwrap();
     for i in 0..20 {
         wait_for(&mut discovery.subscribe(&format!("job{i}")).unwrap(), &["10.0.0.1", "10.0.0.1:80"]).await;
@@ -266,7 +266,7 @@ fn configurations_are_judged_as_upstream_judges() {
         ("{role: node, selectors: [{role: pod}]}", "node role supports only node selectors"),
     ] {
         let config: KubernetesSd = ferula_yaml::from_str("", yaml).unwrap();
-        let configs = SdConfigs { kubernetes: vec![config], ..SdConfigs::default() };
+        let configs = SdConfigs { mechanisms: vec![config.into()], ..SdConfigs::default() };
         assert_eq!(configs.validate().unwrap_err().to_string(), expect, "{yaml}");
     }
 }

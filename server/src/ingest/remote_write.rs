@@ -290,7 +290,6 @@ impl RemoteWrite {
                 help: m.help.to_owned(),
                 unit: m.unit.to_owned(),
             });
-            // Exemplars ride on the newest entry of their series, which is where upstream's appender puts them too.
             let mut exemplars = Vec::new();
             for exemplar in series.exemplars() {
                 let (pairs, sample) = exemplar?;
@@ -301,14 +300,10 @@ impl RemoteWrite {
                 }
             }
             let mut at = SeriesRef::NONE;
-            let mut left = points;
             // Says whether the entry was stored.
             let mut one =
                 |start_ms: i64, t_ms: i64, value: Value<'_>, native: Option<&Native>, outcome: &mut Outcome| {
-                    left = left.saturating_sub(1);
-                    let carried: &[Exemplar] = if left == 0 { &exemplars } else { &[] };
-                    let options =
-                        AppendOptions { exemplars: carried, metadata: metadata.as_ref(), ..AppendOptions::default() };
+                    let options = AppendOptions { metadata: metadata.as_ref(), ..AppendOptions::default() };
                     if t_ms > newest_ms {
                         outcome.refuse(&labels, Some(t_ms), &"out of bounds: timestamp is too far in the future");
                         return false;
@@ -316,7 +311,6 @@ impl RemoteWrite {
                     match appender.append(at, Some(&labels), start_ms, t_ms, value, &options) {
                         Ok(series) => {
                             at = series;
-                            outcome.exemplars += carried.len() as u64;
                             true
                         }
                         Err(e) => {
@@ -348,6 +342,14 @@ impl RemoteWrite {
                     let native = Native::from(histogram);
                     let stored = one(start_ms, t_ms, native.value(), Some(&native), outcome);
                     outcome.histograms += u64::from(stored);
+                }
+            }
+            // Behind the samples, which may have made the series; one of a series nobody knows, or one that comes too late,
+            // is dropped without an error, as upstream does: exemplars are no reason to send everything again.
+            for exemplar in &exemplars {
+                match appender.append_exemplar(at, Some(&labels), exemplar) {
+                    Ok(_) => outcome.exemplars += 1,
+                    Err(error) => tracing::debug!(%error, series = %labels, "an exemplar is not stored"),
                 }
             }
         }

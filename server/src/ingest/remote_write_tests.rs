@@ -45,7 +45,7 @@ impl Appender for Batch {
         if let Value::Histogram(h) = value_in {
             h.validate().map_err(|_| AppendError::InvalidHistogram)?;
         }
-        let mut line = format!("{} {value}@{t_ms} {}", labels.unwrap(), options.exemplars.len());
+        let mut line = format!("{} {value}@{t_ms}", labels.unwrap());
         if start_ms != 0 {
             line += &format!(" since {start_ms}");
         }
@@ -54,6 +54,19 @@ impl Appender for Batch {
         }
         self.lines.push(line);
         Ok(SeriesRef(1))
+    }
+    /// Knows series 1 only, which is that of every sample.
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        _: Option<&Labels>,
+        exemplar: &Exemplar,
+    ) -> Result<SeriesRef, AppendError> {
+        if series.is_none() {
+            return Err(AppendError::UnknownSeries);
+        }
+        self.lines.push(format!("exemplar {}@{}", exemplar.value, exemplar.t_ms.unwrap_or(0)));
+        Ok(series)
     }
     fn commit(self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError> {
         assert_eq!(durability, Durability::Synced, "acknowledged means synced");
@@ -137,10 +150,11 @@ async fn stores_samples_histograms_and_exemplars() {
     assert_eq!(
         r.stored(),
         [
-            r#"{__name__="m", b="2"} 1@100 0"#,
-            r#"{__name__="m", b="2"} 2@200 0"#,
-            r#"{__name__="m", b="2"} histogram 3@300 0"#,
-            r#"{__name__="m", b="2"} float histogram 3.5@400 1"#
+            r#"{__name__="m", b="2"} 1@100"#,
+            r#"{__name__="m", b="2"} 2@200"#,
+            r#"{__name__="m", b="2"} histogram 3@300"#,
+            r#"{__name__="m", b="2"} float histogram 3.5@400"#,
+            "exemplar 1@150"
         ]
     );
     assert_eq!(r.write(vec![]).await.0, 204);
@@ -148,8 +162,7 @@ async fn stores_samples_histograms_and_exemplars() {
     let mut mixed = series(&[("__name__", "mixed")], &[(100, 1.0), (300, 2.0)]);
     mixed.histograms = vec![remote::Histogram { timestamp: 200, ..Default::default() }];
     assert_eq!(r.write(vec![mixed]).await.0, 204);
-    let times: Vec<String> =
-        r.stored().iter().skip(4).map(|l| l.split(['@', ' ']).nth_back(1).unwrap().into()).collect();
+    let times: Vec<String> = r.stored().iter().skip(5).map(|l| l.rsplit('@').next().unwrap().into()).collect();
     assert_eq!(times, ["100", "200", "300"], "in order of time, whatever they are");
 }
 

@@ -63,11 +63,13 @@ async fn carries_starts_metadata_and_exemplars() {
     assert_eq!(
         r.stored(),
         [
-            format!(r#"{{__name__="m", a="1"}} 1@100 0 since 50 {described}"#),
-            format!(r#"{{__name__="m", a="1"}} 2@200 0 since -5 {described}"#),
-            format!(r#"{{__name__="m", a="1"}} 3@300 1 {described}"#),
-            r#"{__name__="m"} histogram 3@400 0 since 60"#.to_owned(),
-            r#"{__name__="m"} float histogram 3.5@500 1"#.to_owned(),
+            format!(r#"{{__name__="m", a="1"}} 1@100 since 50 {described}"#),
+            format!(r#"{{__name__="m", a="1"}} 2@200 since -5 {described}"#),
+            format!(r#"{{__name__="m", a="1"}} 3@300 {described}"#),
+            "exemplar 1@90".to_owned(),
+            r#"{__name__="m"} histogram 3@400 since 60"#.to_owned(),
+            r#"{__name__="m"} float histogram 3.5@500"#.to_owned(),
+            "exemplar 1@0".to_owned(),
         ]
     );
     assert_eq!(r.send(V2, snappy(&[])).await, (204, String::new(), "0 0 0".into()));

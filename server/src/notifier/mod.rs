@@ -2,12 +2,15 @@
 //!
 //! A queue holds the *latest state* of each alert, not events: it is bounded by the number of alerts, a resolved state
 //! replaces the firing one it follows, and what a send could not deliver is offered again until it is accepted or
-//! superseded. (Upstream takes a batch out of its queue and drops it if no Alertmanager accepts it.)
+//! superseded, over restarts too (`spool.rs`). The queue of an Alertmanager that disappears is put aside for an hour, as
+//! discovery may lose sight of one that is being restarted. (Upstream takes a batch out of its queue and drops it if no
+//! Alertmanager accepts it.)
 mod alert;
 pub(crate) mod discover;
 mod http;
 mod queue;
 mod send;
+mod spool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +25,7 @@ pub use alert::{Alert, to_json};
 pub use discover::LocalTransports;
 pub use http::HttpTransport;
 use queue::Queue;
+pub use spool::Spool;
 
 /// Why a batch was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,8 +104,16 @@ struct State {
     outgoing: Outgoing,
     /// By URL.
     running: HashMap<String, Running>,
+    /// What waits for Alertmanagers that are not there now, by URL, and since when on the monotonic clock.
+    aside: HashMap<String, (Vec<Alert>, Duration)>,
     is_stopped: bool,
 }
+
+/// How long states wait for an Alertmanager that discovery has lost sight of, and for how many such at most.
+const ASIDE_KEPT: Duration = Duration::from_secs(3600);
+const ASIDE_MAX: usize = 32;
+
+const MAINTENANCE: Duration = Duration::from_secs(1);
 
 /// The notifier. Alerts may be handed in from any thread.
 pub struct Notifier {
@@ -110,18 +122,30 @@ pub struct Notifier {
     runtime: tokio::runtime::Handle,
     metrics: Metrics,
     state: Arc<Mutex<State>>,
+    spool: Option<Arc<Spool>>,
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.state().running.values().for_each(|r| r.loop_.abort());
+    }
 }
 
 impl Notifier {
-    /// Send loops run on `runtime`.
+    /// Send loops run on `runtime`. With a spool, what was not accepted survives this process; what an earlier one left
+    /// waiting is sent as soon as its Alertmanager is known.
     pub fn new(
         options: NotifierOptions,
         clock: Arc<dyn Clock>,
         runtime: tokio::runtime::Handle,
         registry: &Registry,
+        spool: Option<(Spool, HashMap<String, Vec<Alert>>)>,
     ) -> Arc<Notifier> {
-        let state =
-            Arc::new(Mutex::new(State { outgoing: Outgoing::default(), running: HashMap::new(), is_stopped: false }));
+        let (spool, left) = spool.map_or((None, HashMap::new()), |(s, left)| (Some(Arc::new(s)), left));
+        let began = clock.monotonic();
+        let aside = left.into_iter().map(|(url, alerts)| (url, (alerts, began))).collect();
+        let state = State { outgoing: Outgoing::default(), running: HashMap::new(), aside, is_stopped: false };
+        let state = Arc::new(Mutex::new(state));
         let am = &["alertmanager"];
         let metrics = Metrics {
             sent: registry.counter_vec("prometheus_notifications_sent_total", "Total number of alerts sent.", am),
@@ -163,7 +187,24 @@ impl Notifier {
             "The capacity of the alert notifications queue.",
             move || capacity,
         );
-        Arc::new(Notifier { options, clock, runtime, metrics, state })
+        let notifier = Arc::new(Notifier { options, clock, runtime, metrics, state, spool });
+        if notifier.spool.is_some() {
+            notifier.runtime.spawn(maintain(Arc::downgrade(&notifier)));
+        }
+        notifier
+    }
+
+    /// Keeps the spool durable and small.
+    fn sync(&self) {
+        let Some(spool) = &self.spool else { return };
+        if !spool.is_grown() {
+            return spool.sync();
+        }
+        let state = self.state(); // first this lock, then the spool's, as in `send`
+        spool.rewrite(|| {
+            let running = state.running.iter().map(|(url, r)| (url.clone(), r.queue.states()));
+            running.chain(state.aside.iter().map(|(url, (alerts, _))| (url.clone(), alerts.clone()))).collect()
+        });
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -175,7 +216,7 @@ impl Notifier {
         self.state().outgoing = Outgoing { external_labels, relabel };
     }
 
-    /// Replaces the Alertmanagers. One that stays (by URL) keeps its queue; one that goes loses it.
+    /// Replaces the Alertmanagers. One that stays (by URL) keeps its queue; that of one that goes is put aside.
     pub fn set_targets(&self, targets: Vec<Target>) {
         let mut state = self.state();
         if state.is_stopped {
@@ -200,12 +241,26 @@ impl Notifier {
                 options: self.options.clone(),
                 metrics: self.metrics.clone(),
                 clock: Arc::clone(&self.clock),
+                spool: self.spool.clone(),
             };
+            if let Some((left, _)) = state.aside.remove(&url) {
+                queue.push(left.into_iter());
+            }
             let loop_ = self.runtime.spawn(sender.run(url.clone()));
             state.running.insert(url, Running { target, queue, loop_ });
         }
-        for gone in former.into_values() {
+        let now = self.clock.monotonic();
+        for (url, gone) in former {
             gone.loop_.abort();
+            let left = gone.queue.states();
+            if !left.is_empty() {
+                state.aside.insert(url, (left, now));
+            }
+        }
+        state.aside.retain(|_, (_, since)| now.saturating_sub(*since) < ASIDE_KEPT);
+        while state.aside.len() > ASIDE_MAX {
+            let oldest = state.aside.iter().min_by_key(|(_, (_, since))| *since).map(|(url, _)| url.clone());
+            state.aside.remove(&oldest.unwrap_or_default());
         }
     }
 
@@ -240,13 +295,24 @@ impl Notifier {
             .collect();
         for (url, running) in &state.running {
             let relabel = running.target.lock().unwrap_or_else(PoisonError::into_inner).relabel.clone();
-            let dropped = match relabel {
-                None => running.queue.push(prepared.iter().cloned()),
-                Some(relabel) => running.queue.push(prepared.iter().filter_map(|alert| {
-                    let mut builder = LabelsBuilder::from_view(&alert.labels);
-                    relabel(&mut builder).then(|| Alert { labels: builder.labels(), ..alert.clone() })
-                })),
+            let changed: Vec<Alert>;
+            let own = match relabel {
+                None => &prepared,
+                Some(relabel) => {
+                    changed = prepared
+                        .iter()
+                        .filter_map(|alert| {
+                            let mut builder = LabelsBuilder::from_view(&alert.labels);
+                            relabel(&mut builder).then(|| Alert { labels: builder.labels(), ..alert.clone() })
+                        })
+                        .collect();
+                    &changed
+                }
             };
+            if let Some(spool) = &self.spool {
+                spool.waiting(url, own); // before the queue: whatever is sent was written
+            }
+            let dropped = running.queue.push(own.iter().cloned());
             if dropped > 0 {
                 tracing::warn!(alertmanager = url, dropped, "alert notification queue full, dropping alerts");
                 self.metrics.dropped.with(&[url]).add(dropped as f64);
@@ -256,25 +322,39 @@ impl Notifier {
 
     /// Ends all send loops: at once, or once the queues are empty but no later than after `drain`.
     pub async fn stop(&self, drain: Option<Duration>) {
-        let running: Vec<Running> = {
+        // They stay where they are: what is left in them belongs into the spool.
+        let queues: Vec<Arc<Queue>> = {
             let mut state = self.state();
             state.is_stopped = true;
-            state.running.drain().map(|(_, r)| r).collect()
+            state.running.values().map(|r| Arc::clone(&r.queue)).collect()
         };
         if let Some(patience) = drain {
             let empty = async {
-                for r in &running {
-                    r.queue.emptied().await;
+                for queue in &queues {
+                    queue.emptied().await;
                 }
             };
             if tokio::time::timeout(patience, empty).await.is_err() {
-                let left: usize = running.iter().map(|r| r.queue.len()).sum();
+                let left: usize = queues.iter().map(|q| q.len()).sum();
                 tracing::warn!(left, "alerts were not delivered before the shutdown");
             }
         }
-        for r in running {
-            r.loop_.abort();
+        self.state().running.values().for_each(|r| r.loop_.abort());
+        if let Some(spool) = self.spool.clone() {
+            let _ = self.runtime.spawn_blocking(move || spool.sync()).await;
         }
+    }
+}
+
+/// Syncs the spool every second, as long as there is a notifier.
+async fn maintain(notifier: std::sync::Weak<Notifier>) {
+    loop {
+        tokio::time::sleep(MAINTENANCE).await;
+        let Some(notifier) = notifier.upgrade() else { return };
+        if notifier.state().is_stopped {
+            return;
+        }
+        let _ = tokio::task::spawn_blocking(move || notifier.sync()).await;
     }
 }
 

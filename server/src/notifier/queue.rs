@@ -36,6 +36,14 @@ impl Queue {
         w.states.len() + w.sending.len()
     }
 
+    /// Every state that is not accepted yet, those being sent first.
+    pub(super) fn states(&self) -> Vec<Alert> {
+        let w = self.waiting();
+        let mut out = w.sending.clone();
+        out.extend(w.order.iter().filter_map(|k| w.states.get(k)).cloned());
+        out
+    }
+
     /// Adds states; one of a waiting alert replaces the older one in its place. Returns how many had to be dropped.
     pub(super) fn push(&self, alerts: impl Iterator<Item = Alert>) -> usize {
         let mut dropped = 0;

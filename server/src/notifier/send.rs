@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferula_model::Clock;
 
 use super::queue::Queue;
-use super::{Metrics, NotifierOptions, SendError, Target};
+use super::spool::Spool;
+use super::{Alert, Metrics, NotifierOptions, SendError, Target};
 
 /// A resolved state that could not be delivered for so long tells nobody anything any more: Alertmanager has resolved
 /// the alert by itself when its end passed.
@@ -16,45 +17,53 @@ pub(super) struct Sender {
     pub options: NotifierOptions,
     pub metrics: Metrics,
     pub clock: Arc<dyn Clock>,
+    pub spool: Option<Arc<Spool>>,
 }
 
 impl Sender {
     /// Never returns; the notifier aborts it.
     pub async fn run(self, url: String) {
-        let Sender { target, queue, options, metrics, clock } = self;
+        let Sender { target, queue, options, metrics, clock, spool } = self;
+        // The disk is told after the queue: a kill in between repeats a state, which says nothing new.
+        let settle = |batch: &[Alert]| {
+            queue.settle();
+            if let Some(spool) = &spool {
+                spool.settled(&url, batch);
+            }
+        };
         let mut random = fastrand::Rng::with_seed(options.seed);
         let (sent, errors) = (metrics.sent.with(&[&url]), metrics.errors.with(&[&url]));
         let (dropped, latency) = (metrics.dropped.with(&[&url]), metrics.latency.with(&[&url]));
         let mut backoff = options.backoff_min;
         loop {
-            let mut batch = queue.take(options.batch_max).await;
+            let batch = queue.take(options.batch_max).await;
             let stale_before = clock.now_ms().saturating_sub(RESOLVED_STALE_MS);
-            let taken = batch.len();
-            batch.retain(|a| a.ends_at_ms == 0 || a.ends_at_ms >= stale_before);
-            if batch.len() < taken {
-                dropped.add((taken - batch.len()) as f64);
+            let is_fresh = |a: &&Alert| a.ends_at_ms == 0 || a.ends_at_ms >= stale_before;
+            let fresh: Vec<Alert> = batch.iter().filter(is_fresh).cloned().collect();
+            if fresh.len() < batch.len() {
+                dropped.add((batch.len() - fresh.len()) as f64);
             }
-            let count = batch.len();
+            let count = fresh.len();
             let n = count as f64;
-            if batch.is_empty() {
-                queue.settle();
+            if fresh.is_empty() {
+                settle(&batch);
                 continue;
             }
             let began = clock.monotonic();
             let transport = Arc::clone(&target.lock().unwrap_or_else(PoisonError::into_inner).transport);
-            let result = transport.send(batch).await;
+            let result = transport.send(fresh).await;
             latency.observe(clock.monotonic().saturating_sub(began).as_secs_f64());
             match result {
                 Ok(()) => {
                     sent.add(n);
-                    queue.settle();
+                    settle(&batch);
                     backoff = options.backoff_min;
                 }
                 Err(SendError::Rejected(why)) => {
                     tracing::error!(alertmanager = url, count, error = why, "Alertmanager rejected alerts");
                     errors.add(n);
                     dropped.add(n);
-                    queue.settle();
+                    settle(&batch);
                 }
                 Err(SendError::Failed(why)) => {
                     tracing::error!(alertmanager = url, count, error = why, "Error sending alerts");

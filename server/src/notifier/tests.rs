@@ -71,7 +71,55 @@ fn notifier(queue_capacity: usize, registry: &Registry) -> Arc<Notifier> {
         backoff_max: Duration::from_millis(2),
         seed: 7,
     };
-    Notifier::new(options, Arc::new(ManualClock::at(100_000)), tokio::runtime::Handle::current(), registry)
+    Notifier::new(options, Arc::new(ManualClock::at(100_000)), tokio::runtime::Handle::current(), registry, None)
+}
+
+/// One with a spool on `fs`.
+fn spooled(fs: &ferula_fs::Faulty) -> Arc<Notifier> {
+    let spool = Spool::open(Arc::new(fs.clone()), std::path::Path::new("/p/notifications")).unwrap();
+    let options = NotifierOptions { backoff_min: Duration::from_millis(1), ..NotifierOptions::default() };
+    let (clock, runtime) = (Arc::new(ManualClock::at(100_000)), tokio::runtime::Handle::current());
+    Notifier::new(options, clock, runtime, &Registry::new(), Some(spool))
+}
+
+#[tokio::test]
+async fn an_outage_with_restarts_on_the_way_loses_no_begin_and_no_end() {
+    let fs = ferula_fs::Faulty::new(1);
+    let n = spooled(&fs);
+    let down = Fake::gated("http://am", vec![], Some(Arc::new(tokio::sync::Semaphore::new(0))));
+    n.set_targets(vec![to(&down)]);
+    for i in 0..5_000 {
+        n.send(vec![alert(&format!("a{i}"), 200_000)]);
+    }
+    down.asked.notified().await; // and never answers
+    n.send((0..2_500).map(|i| alert(&format!("a{i}"), 99_000)).collect());
+    // Killed: nothing was synced, and a killed process keeps what it wrote.
+    let fs2 = fs.clone();
+    drop(n);
+    let n = spooled(&fs2);
+    n.set_targets(vec![to(&down)]);
+    n.send((2_500..3_000).map(|i| alert(&format!("a{i}"), 99_000)).collect());
+    // Discovery loses sight of it, the server is restarted in good order, and then it is back.
+    n.set_targets(vec![]);
+    n.stop(None).await;
+    drop(n);
+    let n = spooled(&fs);
+    let back = Fake::new("http://am", vec![]);
+    n.set_targets(vec![]);
+    n.set_targets(vec![to(&back)]);
+    drained(&n).await;
+    let mut got = back.accepted();
+    got.sort();
+    let mut want: Vec<(String, i64)> =
+        (0..5_000).map(|i| (format!("{{alertname=\"a{i}\"}}"), if i < 3_000 { 99_000 } else { 200_000 })).collect();
+    want.sort();
+    assert!(got == want, "{} of {}", got.len(), want.len());
+    // And what was accepted is not said again.
+    let n = spooled(&fs);
+    let again = Fake::new("http://am", vec![]);
+    n.set_targets(vec![to(&again)]);
+    drained(&n).await;
+    assert!(again.accepted().is_empty());
 }
 
 fn to(fake: &Arc<Fake>) -> Target {

@@ -1,4 +1,4 @@
-//! Float histogram chunks (encoding 3).
+//! Float histogram chunks (encoding 3; 6 with start times).
 //!
 //! ```text
 //! sample 0:  varbit t | f64 count | f64 zero count | f64 sum | f64 bucket (absolute) ...
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use ferula_model::{CounterResetHint, FloatHistogram, Span, is_stale_nan};
 
 use super::histogram::Fit;
-use super::histogram_layout::{self as layout, HEADER, Layout, ResetHeader, bucket_count};
+use super::histogram_layout::{self as layout, HEADER, Header, Layout, ResetHeader, bucket_count};
+use super::start_times;
 use super::xor::{Window, put_xor, xor};
 use crate::encoding::Malformed;
 use crate::encoding::bits::{BitReader, put_bits};
@@ -22,7 +23,6 @@ struct Xored {
 }
 
 impl Xored {
-    const ZERO: Xored = Xored { bits: 0, window: Window::NONE };
     fn value(self) -> f64 {
         f64::from_bits(self.bits)
     }
@@ -56,8 +56,8 @@ struct Running {
 }
 
 impl Running {
-    fn new(buckets: usize) -> Running {
-        let zero = Xored::ZERO;
+    fn new(buckets: usize, window: Window) -> Running {
+        let zero = Xored { bits: 0, window };
         Running { t_ms: 0, t_delta: 0, count: zero, zero_count: zero, sum: zero, buckets: vec![zero; buckets] }
     }
 }
@@ -69,11 +69,14 @@ pub struct Open {
     free: u8,
     layout: Layout,
     running: Running,
+    /// Present in a chunk with start times.
+    starts: Option<start_times::Encoder>,
 }
 
 impl Open {
     /// A chunk with its first sample.
-    pub fn new(header: ResetHeader, t_ms: i64, h: &FloatHistogram) -> Open {
+    /// `start_ms`: `None` for a chunk without start times, 0 for none of this sample.
+    pub fn new(header: ResetHeader, start_ms: Option<i64>, t_ms: i64, h: &FloatHistogram) -> Open {
         let layout = if h.is_stale() {
             Layout::default()
         } else {
@@ -86,14 +89,24 @@ impl Open {
             }
         };
         let mut open = Open {
-            chunk: vec![0, 0, header as u8],
+            chunk: vec![0; HEADER],
+            starts: start_ms.map(|_| start_times::Encoder::default()),
             free: 0,
-            running: Running::new(bucket_count(&layout.positive) + bucket_count(&layout.negative)),
+            running: Running::new(bucket_count(&layout.positive) + bucket_count(&layout.negative), Window::NONE),
             layout,
         };
+        open.header().write(&mut open.chunk, header, 0, 0);
         open.layout.write(&mut open.chunk, &mut open.free);
-        open.put(t_ms, h);
+        open.put(start_ms.unwrap_or(0), t_ms, h);
         open
+    }
+
+    /// Which three bytes the chunk begins with.
+    pub fn header(&self) -> Header {
+        if self.starts.is_some() { Header::Starts } else { Header::Plain }
+    }
+    pub fn count(&self) -> u16 {
+        self.header().count(&self.chunk)
     }
 
     pub fn first_header(h: &FloatHistogram) -> ResetHeader {
@@ -105,8 +118,8 @@ impl Open {
     }
 
     /// As [`super::histogram::Open::append`].
-    pub fn append(&mut self, t_ms: i64, h: &FloatHistogram) -> Fit {
-        let gauge = layout::reset_header(&self.chunk) == ResetHeader::Gauge;
+    pub fn append(&mut self, start_ms: i64, t_ms: i64, h: &FloatHistogram) -> Fit {
+        let gauge = self.header().reset(&self.chunk) == ResetHeader::Gauge;
         if gauge != (h.counter_reset_hint == CounterResetHint::Gauge) {
             return Fit::NewChunk(Open::first_header(h));
         }
@@ -114,7 +127,7 @@ impl Open {
             return Fit::NewChunk(ResetHeader::Reset);
         }
         if h.is_stale() {
-            self.put(t_ms, h);
+            self.put(start_ms, t_ms, h);
             return Fit::Appended;
         }
         let unknown = if gauge { ResetHeader::Gauge } else { ResetHeader::Unknown };
@@ -134,7 +147,7 @@ impl Open {
         match self.reconcile(h, gauge) {
             None => reset,
             Some(expanded) => {
-                self.put(t_ms, expanded.as_ref().unwrap_or(h));
+                self.put(start_ms, t_ms, expanded.as_ref().unwrap_or(h));
                 Fit::Appended
             }
         }
@@ -159,9 +172,10 @@ impl Open {
     }
 
     fn recode(&mut self, p: &Side, n: &Side) -> Option<()> {
-        let (mut times, mut old) = (Vec::new(), Vec::new());
-        decode(&self.chunk, usize::MAX, &mut times, &mut old).ok()?;
-        let mut samples = times.into_iter().zip(old.into_iter().map(|h| {
+        let (mut times, mut old, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        decode(&self.chunk, self.header(), usize::MAX, &mut times, &mut old, &mut starts).ok()?;
+        starts.resize(times.len(), 0);
+        let mut samples = starts.into_iter().zip(times).zip(old.into_iter().map(|h| {
             let mut h = Arc::unwrap_or_clone(h);
             if !h.is_stale() {
                 h.positive_buckets = layout::spread(&h.positive_buckets, &p.old, &p.all);
@@ -171,18 +185,20 @@ impl Open {
             }
             h
         }));
-        let header = layout::reset_header(&self.chunk);
-        let (t, first) = samples.next()?;
-        let mut wider = Open::new(header, t, &first);
-        samples.for_each(|(t, h)| wider.put(t, &h));
+        let header = self.header().reset(&self.chunk);
+        let ((start, t), first) = samples.next()?;
+        let mut wider = Open::new(header, self.starts.as_ref().map(|_| start), t, &first);
+        samples.for_each(|((start, t), h)| wider.put(start, t, &h));
         *self = wider;
         Some(())
     }
 
     /// The buckets must be those of the layout, whatever the spans say.
-    fn put(&mut self, t_ms: i64, h: &FloatHistogram) {
+    fn put(&mut self, start_ms: i64, t_ms: i64, h: &FloatHistogram) {
+        let n = self.count();
+        let (header, previous_ms) = (self.header(), self.running.t_ms);
+        let reset = header.reset(&self.chunk);
         let (r, out, free) = (&mut self.running, &mut self.chunk, &mut self.free);
-        let n = super::sample_count(out);
         let (first, stale) = (n == 0, h.is_stale());
         let t_delta = t_ms.wrapping_sub(r.t_ms);
         match n {
@@ -203,9 +219,12 @@ impl Open {
             r.t_delta = t_delta;
         }
         r.t_ms = t_ms;
-        if let Some(header) = self.chunk.first_chunk_mut::<2>() {
-            *header = (n + 1).to_be_bytes();
+        let mut starts = 0;
+        if let Some(s) = &mut self.starts {
+            s.put(&mut self.chunk, &mut self.free, n, t_ms, previous_ms, start_ms);
+            starts = s.header();
         }
+        header.write(&mut self.chunk, reset, n + 1, starts);
     }
 }
 
@@ -234,23 +253,27 @@ impl Side {
     }
 }
 
-/// Appends up to `limit` samples.
+/// Appends up to `limit` samples; `start_ms` stays empty when the chunk has no start times.
 pub fn decode(
     chunk: &[u8],
+    header: Header,
     limit: usize,
     t_ms: &mut Vec<i64>,
     out: &mut Vec<Arc<FloatHistogram>>,
+    start_ms: &mut Vec<i64>,
 ) -> Result<(), Malformed> {
-    let count = usize::from(super::sample_count(chunk)).min(limit);
+    let count = usize::from(header.count(chunk)).min(limit);
     if count == 0 {
         return Ok(());
     }
-    let header = layout::reset_header(chunk);
+    let reset = header.reset(chunk);
+    let mut starts = start_times::Decoder::new(header.starts(chunk));
     let mut bits = BitReader::new(chunk.get(HEADER..).unwrap_or(&[]));
     let l = Layout::read(&mut bits)?;
     let positive_count = bucket_count(&l.positive);
-    let mut r = Running::new(positive_count + bucket_count(&l.negative));
+    let mut r = Running::new(positive_count + bucket_count(&l.negative), Window::WHOLE);
     for i in 0..count {
+        let previous_ms = r.t_ms;
         let t = varbit::int(&mut bits)?;
         match i {
             0 => r.t_ms = t,
@@ -262,16 +285,22 @@ pub fn decode(
         r.zero_count.read(&mut bits, i == 0)?;
         r.sum.read(&mut bits, i == 0)?;
         t_ms.push(r.t_ms);
-        if is_stale_nan(r.sum.value()) {
+        let stale = is_stale_nan(r.sum.value());
+        if !stale {
+            for bucket in &mut r.buckets {
+                bucket.read(&mut bits, i == 0)?;
+            }
+        }
+        if starts.any() {
+            start_ms.push(starts.next(&mut bits, i, r.t_ms, previous_ms)?);
+        }
+        if stale {
             out.push(Arc::new(FloatHistogram { sum: r.sum.value(), ..FloatHistogram::default() }));
             continue;
         }
-        for bucket in &mut r.buckets {
-            bucket.read(&mut bits, i == 0)?;
-        }
         let (positive, negative) = r.buckets.split_at_checked(positive_count).unwrap_or_default();
         out.push(Arc::new(FloatHistogram {
-            counter_reset_hint: layout::hint(header, i),
+            counter_reset_hint: layout::hint(reset, i),
             schema: l.schema,
             zero_threshold: l.zero_threshold,
             zero_count: r.zero_count.value(),

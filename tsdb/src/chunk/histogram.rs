@@ -1,4 +1,4 @@
-//! Integer histogram chunks (encoding 2).
+//! Integer histogram chunks (encoding 2; 5 with start times).
 //!
 //! ```text
 //! sample 0:  varbit t | uvarbit count | uvarbit zero count | f64 sum | varbit bucket (difference to the one before) ...
@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use ferula_model::{CounterResetHint, FloatHistogram, Histogram, is_stale_nan};
 
-use super::histogram_layout::{self as layout, HEADER, Layout, ResetHeader, bucket_count};
+use super::histogram_layout::{self as layout, HEADER, Header, Layout, ResetHeader, bucket_count};
+use super::start_times;
 use super::xor::{Window, put_xor, xor};
 use crate::encoding::Malformed;
 use crate::encoding::bits::{BitReader, put_bits};
@@ -33,13 +34,13 @@ struct Running {
 }
 
 impl Running {
-    fn new(buckets: usize) -> Running {
+    fn new(buckets: usize, window: Window) -> Running {
         Running {
             t_ms: 0,
             count: 0,
             zero_count: 0,
             sum_bits: 0,
-            window: Window::NONE,
+            window,
             t_delta: 0,
             count_delta: 0,
             zero_count_delta: 0,
@@ -56,6 +57,8 @@ pub struct Open {
     free: u8,
     layout: Layout,
     running: Running,
+    /// Present in a chunk with start times.
+    starts: Option<start_times::Encoder>,
 }
 
 /// What [`Open::append`] did with a sample.
@@ -68,18 +71,29 @@ pub enum Fit {
 
 impl Open {
     /// A chunk with its first sample.
-    pub fn new(header: ResetHeader, t_ms: i64, h: &Histogram) -> Open {
+    /// `start_ms`: `None` for a chunk without start times, 0 for none of this sample.
+    pub fn new(header: ResetHeader, start_ms: Option<i64>, t_ms: i64, h: &Histogram) -> Open {
         let stale = h.is_stale();
         let layout = if stale { Layout::default() } else { layout_of(h) };
         let mut open = Open {
-            chunk: vec![0, 0, header as u8],
+            chunk: vec![0; HEADER],
+            starts: start_ms.map(|_| start_times::Encoder::default()),
             free: 0,
-            running: Running::new(bucket_count(&layout.positive) + bucket_count(&layout.negative)),
+            running: Running::new(bucket_count(&layout.positive) + bucket_count(&layout.negative), Window::NONE),
             layout,
         };
+        open.header().write(&mut open.chunk, header, 0, 0);
         open.layout.write(&mut open.chunk, &mut open.free);
-        open.put(t_ms, h);
+        open.put(start_ms.unwrap_or(0), t_ms, h);
         open
+    }
+
+    /// Which three bytes the chunk begins with.
+    pub fn header(&self) -> Header {
+        if self.starts.is_some() { Header::Starts } else { Header::Plain }
+    }
+    pub fn count(&self) -> u16 {
+        self.header().count(&self.chunk)
     }
 
     /// The header a first chunk of this histogram gets.
@@ -91,13 +105,9 @@ impl Open {
         }
     }
 
-    fn count(&self) -> u16 {
-        super::sample_count(&self.chunk)
-    }
-
     /// Appends if the chunk can hold the sample, widening the bucket layout of either if that is all it takes.
-    pub fn append(&mut self, t_ms: i64, h: &Histogram) -> Fit {
-        let gauge = layout::reset_header(&self.chunk) == ResetHeader::Gauge;
+    pub fn append(&mut self, start_ms: i64, t_ms: i64, h: &Histogram) -> Fit {
+        let gauge = self.header().reset(&self.chunk) == ResetHeader::Gauge;
         if gauge != (h.counter_reset_hint == CounterResetHint::Gauge) {
             return Fit::NewChunk(Open::first_header(h));
         }
@@ -105,7 +115,7 @@ impl Open {
             return Fit::NewChunk(ResetHeader::Reset);
         }
         if h.is_stale() {
-            self.put(t_ms, h);
+            self.put(start_ms, t_ms, h);
             return Fit::Appended;
         }
         let unknown = if gauge { ResetHeader::Gauge } else { ResetHeader::Unknown };
@@ -129,13 +139,13 @@ impl Open {
             if !gauge && self.shrinks(h) {
                 return reset;
             }
-            self.put(t_ms, h);
+            self.put(start_ms, t_ms, h);
             return Fit::Appended;
         }
         match self.reconcile(h, gauge) {
             None => reset,
             Some(expanded) => {
-                self.put(t_ms, &expanded);
+                self.put(start_ms, t_ms, &expanded);
                 Fit::Appended
             }
         }
@@ -167,9 +177,10 @@ impl Open {
 
     /// Writes the chunk anew with more buckets. Rare: new buckets appear less and less often.
     fn recode(&mut self, p: &Side, n: &Side) -> Option<()> {
-        let (mut times, mut old) = (Vec::new(), Vec::new());
-        decode(&self.chunk, usize::MAX, &mut times, &mut old).ok()?;
-        let mut samples = times.into_iter().zip(old.into_iter().map(|mut h| {
+        let (mut times, mut old, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        decode(&self.chunk, self.header(), usize::MAX, &mut times, &mut old, &mut starts).ok()?;
+        starts.resize(times.len(), 0);
+        let mut samples = starts.into_iter().zip(times).zip(old.into_iter().map(|mut h| {
             if !h.is_stale() {
                 h.positive_buckets = p.spread(&h.positive_buckets);
                 h.negative_buckets = n.spread(&h.negative_buckets);
@@ -178,19 +189,21 @@ impl Open {
             }
             h
         }));
-        let header = layout::reset_header(&self.chunk);
-        let (t, first) = samples.next()?;
-        let mut wider = Open::new(header, t, &first);
-        samples.for_each(|(t, h)| wider.put(t, &h));
+        let header = self.header().reset(&self.chunk);
+        let ((start, t), first) = samples.next()?;
+        let mut wider = Open::new(header, self.starts.as_ref().map(|_| start), t, &first);
+        samples.for_each(|((start, t), h)| wider.put(start, t, &h));
         *self = wider;
         Some(())
     }
 
-    fn put(&mut self, t_ms: i64, h: &Histogram) {
+    fn put(&mut self, start_ms: i64, t_ms: i64, h: &Histogram) {
+        let n = self.count();
+        let (header, previous_ms) = (self.header(), self.running.t_ms);
+        let reset = header.reset(&self.chunk);
         let (r, out, free) = (&mut self.running, &mut self.chunk, &mut self.free);
         let stale = h.is_stale();
         let (count, zero_count) = if stale { (0, 0) } else { (h.count as i64, h.zero_count as i64) };
-        let n = super::sample_count(out);
         let t_delta = t_ms.wrapping_sub(r.t_ms);
         let (count_delta, zero_delta) = (count.wrapping_sub(r.count), zero_count.wrapping_sub(r.zero_count));
         match n {
@@ -230,10 +243,12 @@ impl Open {
             (r.t_delta, r.count_delta, r.zero_count_delta) = (t_delta, count_delta, zero_delta);
         }
         (r.t_ms, r.count, r.zero_count, r.sum_bits) = (t_ms, count, zero_count, h.sum.to_bits());
-        let n = self.count() + 1;
-        if let Some(header) = self.chunk.first_chunk_mut::<2>() {
-            *header = n.to_be_bytes();
+        let mut starts = 0;
+        if let Some(s) = &mut self.starts {
+            s.put(&mut self.chunk, &mut self.free, n, t_ms, previous_ms, start_ms);
+            starts = s.header();
         }
+        header.write(&mut self.chunk, reset, n + 1, starts);
     }
 }
 
@@ -301,15 +316,23 @@ impl Side {
 }
 
 /// Walks a chunk; `each` sees the layout, the sample's number and its values, and whether it is a stale marker.
-fn walk(chunk: &[u8], limit: usize, mut each: impl FnMut(&Layout, usize, &Running, bool)) -> Result<(), Malformed> {
-    let count = usize::from(super::sample_count(chunk)).min(limit);
+fn walk(
+    chunk: &[u8],
+    header: Header,
+    limit: usize,
+    start_ms: &mut Vec<i64>,
+    mut each: impl FnMut(&Layout, usize, &Running, bool),
+) -> Result<(), Malformed> {
+    let count = usize::from(header.count(chunk)).min(limit);
     if count == 0 {
         return Ok(());
     }
     let mut bits = BitReader::new(chunk.get(HEADER..).unwrap_or(&[]));
     let layout = Layout::read(&mut bits)?;
-    let mut r = Running::new(bucket_count(&layout.positive) + bucket_count(&layout.negative));
+    let mut r = Running::new(bucket_count(&layout.positive) + bucket_count(&layout.negative), Window::WHOLE);
+    let mut starts = start_times::Decoder::new(header.starts(chunk));
     for i in 0..count {
+        let previous_ms = r.t_ms;
         if i == 0 {
             r.t_ms = varbit::int(&mut bits)?;
             r.count = varbit::uint(&mut bits)? as i64;
@@ -346,15 +369,25 @@ fn walk(chunk: &[u8], limit: usize, mut each: impl FnMut(&Layout, usize, &Runnin
                 }
             }
         }
+        if starts.any() {
+            start_ms.push(starts.next(&mut bits, i, r.t_ms, previous_ms)?);
+        }
         each(&layout, i, &r, stale);
     }
     Ok(())
 }
 
-/// Appends up to `limit` samples as integer histograms.
-pub fn decode(chunk: &[u8], limit: usize, t_ms: &mut Vec<i64>, out: &mut Vec<Histogram>) -> Result<(), Malformed> {
-    let header = layout::reset_header(chunk);
-    walk(chunk, limit, |l, i, r, stale| {
+/// Appends up to `limit` samples as integer histograms; `start_ms` stays empty when the chunk has no start times.
+pub fn decode(
+    chunk: &[u8],
+    header: Header,
+    limit: usize,
+    t_ms: &mut Vec<i64>,
+    out: &mut Vec<Histogram>,
+    start_ms: &mut Vec<i64>,
+) -> Result<(), Malformed> {
+    let reset = header.reset(chunk);
+    walk(chunk, header, limit, start_ms, |l, i, r, stale| {
         t_ms.push(r.t_ms);
         let sum = f64::from_bits(r.sum_bits);
         if stale {
@@ -362,7 +395,7 @@ pub fn decode(chunk: &[u8], limit: usize, t_ms: &mut Vec<i64>, out: &mut Vec<His
         }
         let (positive, negative) = r.buckets.split_at_checked(bucket_count(&l.positive)).unwrap_or_default();
         out.push(Histogram {
-            counter_reset_hint: layout::hint(header, i),
+            counter_reset_hint: layout::hint(reset, i),
             schema: l.schema,
             zero_threshold: l.zero_threshold,
             zero_count: r.zero_count as u64,
@@ -380,12 +413,14 @@ pub fn decode(chunk: &[u8], limit: usize, t_ms: &mut Vec<i64>, out: &mut Vec<His
 /// Appends up to `limit` samples as float histograms: what queries read.
 pub fn decode_to_float(
     chunk: &[u8],
+    header: Header,
     limit: usize,
     t_ms: &mut Vec<i64>,
     out: &mut Vec<Arc<FloatHistogram>>,
+    start_ms: &mut Vec<i64>,
 ) -> Result<(), Malformed> {
-    let header = layout::reset_header(chunk);
-    walk(chunk, limit, |l, i, r, stale| {
+    let reset = header.reset(chunk);
+    walk(chunk, header, limit, start_ms, |l, i, r, stale| {
         t_ms.push(r.t_ms);
         let sum = f64::from_bits(r.sum_bits);
         if stale {
@@ -393,7 +428,7 @@ pub fn decode_to_float(
         }
         let (positive, negative) = r.buckets.split_at_checked(bucket_count(&l.positive)).unwrap_or_default();
         out.push(Arc::new(FloatHistogram {
-            counter_reset_hint: layout::hint(header, i),
+            counter_reset_hint: layout::hint(reset, i),
             schema: l.schema,
             zero_threshold: l.zero_threshold,
             zero_count: r.zero_count as u64 as f64,

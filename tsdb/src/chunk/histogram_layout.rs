@@ -7,7 +7,9 @@
 //! spans: varbit count { varbit length, varbit offset }
 //! custom bounds (schema -53 only): varbit count { varbit 1000*bound + 1, or bit 0 + f64 }
 //! ```
-//! Source: Prometheus 3.5 tsdb/docs/format/chunks.md.
+//! With start times (encodings 5 and 6) the three header bytes are: two bits of flags and 14 of sample count, and the byte
+//! of start_times.rs; each sample's start time lies behind it.
+//! Sources: Prometheus 3.5 tsdb/docs/format/chunks.md; the head comment of tsdb/chunkenc/histogram_st.go.
 use ferula_model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use ferula_model::{CounterResetHint, Span};
 
@@ -31,8 +33,51 @@ pub enum ResetHeader {
     Gauge = 0b1100_0000,
 }
 
-pub fn reset_header(chunk: &[u8]) -> ResetHeader {
-    match chunk.get(2).map_or(0, |b| b & MASK) {
+/// The three bytes in front of the layout, which differ between chunks with start times and without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    Plain,
+    Starts,
+}
+
+impl Header {
+    /// The largest number of samples that can be written.
+    pub fn count_max(self) -> u16 {
+        match self {
+            Header::Plain => u16::MAX - 1,
+            Header::Starts => 0x3fff,
+        }
+    }
+    pub fn count(self, chunk: &[u8]) -> u16 {
+        let raw = super::sample_count(chunk);
+        match self {
+            Header::Plain => raw,
+            Header::Starts => raw & 0x3fff,
+        }
+    }
+    pub fn reset(self, chunk: &[u8]) -> ResetHeader {
+        reset_header(chunk.get(if self == Header::Plain { 2 } else { 0 }).copied().unwrap_or(0))
+    }
+    /// The byte of start times; 0 where there is none.
+    pub fn starts(self, chunk: &[u8]) -> u8 {
+        if self == Header::Plain { 0 } else { chunk.get(2).copied().unwrap_or(0) }
+    }
+    /// `chunk` has at least these three bytes.
+    pub fn write(self, chunk: &mut [u8], reset: ResetHeader, count: u16, starts: u8) {
+        let Some([a, b, c]) = chunk.first_chunk_mut::<HEADER>() else { return };
+        [*a, *b] = count.to_be_bytes();
+        match self {
+            Header::Plain => *c = reset as u8,
+            Header::Starts => {
+                *a |= reset as u8;
+                *c = starts;
+            }
+        }
+    }
+}
+
+fn reset_header(flags: u8) -> ResetHeader {
+    match flags & MASK {
         0b0100_0000 => ResetHeader::NotReset,
         0b1000_0000 => ResetHeader::Reset,
         0b1100_0000 => ResetHeader::Gauge,

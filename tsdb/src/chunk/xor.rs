@@ -35,8 +35,16 @@ pub struct Window {
 }
 
 impl Window {
-    /// No window yet: nothing fits in it.
+    /// An encoder's before the first: nothing fits in it.
     pub const NONE: Window = Window { leading: 0xff, trailing: 0 };
+    /// A decoder's before the first. Upstream's encoders take it up when they go on with a chunk they read from a file.
+    pub const WHOLE: Window = Window { leading: 0, trailing: 0 };
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Window::NONE
+    }
 }
 
 impl Default for State {
@@ -99,20 +107,60 @@ pub fn put_xor(out: &mut Vec<u8>, free: &mut u8, window: &mut Window, old: u64, 
     if xor == 0 {
         return put_bits(out, free, 0, 1);
     }
+    put_window(out, free, window, xor, (0b10, 2), (0b11, 2));
+}
+
+/// Writes the meaningful bits of an XOR that is not zero, behind one of two prefixes (bits and their number): for bits in
+/// the window as it is, or for a new window.
+#[inline]
+pub fn put_window(
+    out: &mut Vec<u8>,
+    free: &mut u8,
+    window: &mut Window,
+    xor: u64,
+    reuse: (u64, u32),
+    fresh: (u64, u32),
+) {
     // Five bits hold the leading zeros: more than 31 are written as 31.
     let leading = (xor.leading_zeros() as u8).min(31);
     let trailing = xor.trailing_zeros() as u8;
     if window.leading != 0xff && leading >= window.leading && trailing >= window.trailing {
         let bits = 64 - u32::from(window.leading) - u32::from(window.trailing);
-        put_bits(out, free, 0b10, 2);
+        put_bits(out, free, reuse.0, reuse.1);
         put_bits(out, free, xor >> window.trailing, bits);
         return;
     }
     *window = Window { leading, trailing };
     let bits = 64 - u32::from(leading) - u32::from(trailing);
     // 64 does not fit into six bits and 0 is never needed: 0 means 64.
-    put_bits(out, free, 0b11 << 11 | u64::from(leading) << 6 | u64::from(bits & 63), 13);
+    put_bits(out, free, fresh.0 << 11 | u64::from(leading) << 6 | u64::from(bits & 63), fresh.1 + 11);
     put_bits(out, free, xor >> trailing, bits);
+}
+
+/// Reads what [`put_window`] wrote behind the prefix; `fresh`: a new window comes first.
+#[inline]
+pub fn window_bits(r: &mut BitReader<'_>, fresh: bool, window: &mut Window, value: &mut u64) -> Result<(), Malformed> {
+    if fresh {
+        let raw = r.bits(11)?;
+        *window = new_window(raw)?;
+    }
+    let bits = 64 - u32::from(window.leading) - u32::from(window.trailing);
+    *value ^= r.bits(bits)? << window.trailing;
+    Ok(())
+}
+
+/// From five bits of leading zeros and six of length.
+#[inline]
+fn new_window(raw: u64) -> Result<Window, Malformed> {
+    let leading = (raw >> 6) as u8 & 31;
+    let bits = match raw as u8 & 63 {
+        0 => 64,
+        b => b,
+    };
+    if leading + bits > 64 {
+        return Err(Malformed("XOR window exceeds 64 bits"));
+    }
+    Ok(Window { leading, trailing: 64 - leading - bits })
 }
 
 /// Reads what [`put_xor`] wrote: changes `value` in place.
@@ -124,21 +172,10 @@ pub fn xor(r: &mut BitReader<'_>, window: &mut Window, value: &mut u64) -> Resul
         return r.consume(1);
     }
     if w >> 62 == 0b11 {
-        let leading = (w >> 57) as u8 & 31;
-        let bits = match (w >> 51) as u8 & 63 {
-            0 => 64,
-            b => b,
-        };
         r.consume(13)?;
-        if leading + bits > 64 {
-            return Err(Malformed("XOR window exceeds 64 bits"));
-        }
-        *window = Window { leading, trailing: 64 - leading - bits };
+        *window = new_window(w >> 51)?;
     } else {
         r.consume(2)?;
-        if window.leading == 0xff {
-            return Err(Malformed("XOR window used before it was set"));
-        }
     }
     let bits = 64 - u32::from(window.leading) - u32::from(window.trailing);
     *value ^= r.bits(bits)? << window.trailing;
@@ -179,7 +216,7 @@ pub fn decode(chunk: &[u8], limit: usize, t_ms: &mut Vec<i64>, values: &mut Vec<
     values.reserve(count);
     let mut t = r.varint()?;
     let mut value = r.bits(64)?;
-    let mut window = Window::NONE;
+    let mut window = Window::WHOLE;
     t_ms.push(t);
     values.push(f64::from_bits(value));
     if count == 1 {
@@ -245,6 +282,17 @@ mod tests {
             let chunk = encode(&samples);
             prop_assert!(decoded(&chunk[..chunk.len() - cut.min(chunk.len() - 2)]).is_err());
         }
+    }
+
+    #[test]
+    fn the_whole_width_is_the_first_window() {
+        // An encoder of upstream that goes on with a chunk of equal values it has read writes 10 and 64 bits.
+        let (mut chunk, mut state) = (Vec::new(), State::default());
+        append(&mut chunk, &mut state, 1000, 5);
+        append(&mut chunk, &mut state, 2000, 5);
+        state.window = Window::WHOLE;
+        append(&mut chunk, &mut state, 3000, 6);
+        assert_eq!(decoded(&chunk), Ok(vec![(1000, 5), (2000, 5), (3000, 6)]));
     }
 
     #[test]

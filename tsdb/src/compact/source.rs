@@ -7,7 +7,7 @@ use ferula_model::{LabelView, Labels};
 use crate::block::Block;
 use crate::chunk::Encoding;
 use crate::error::Error;
-use crate::head::out_of_order::OooValue;
+use crate::head::out_of_order::LateSample;
 use crate::head::series::{Bytes, ChunkView, MemSeries};
 use crate::head::{Head, Intervals};
 use crate::index::ChunkMeta;
@@ -98,14 +98,14 @@ impl Source for &mut OutOfOrderSource<'_> {
     fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
         let (mint_ms, end_ms) = (self.inner.mint_ms, self.inner.end_ms);
         for s in self.inner.series.by_ref() {
-            let samples: Vec<(i64, OooValue)> = match &s.state().out_of_order {
+            let samples: Vec<LateSample> = match &s.state().out_of_order {
                 Some(o) => o.range(mint_ms, end_ms.saturating_sub(1)).to_vec(),
                 None => continue,
             };
             if samples.is_empty() {
                 continue;
             }
-            self.taken.push((Arc::clone(&s), samples.iter().map(|(t, _)| *t).collect()));
+            self.taken.push((Arc::clone(&s), samples.iter().map(|s| s.t_ms).collect()));
             let deleted = self.inner.head.deleted(s.series_ref);
             let pieces = super::write::encode_late(samples);
             return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted }));

@@ -11,12 +11,13 @@ use crate::block::chunk_file::ChunkWriter;
 use crate::block::meta::{Meta, Stats};
 use crate::block::{Block, Tombstones};
 use crate::chunk::histogram::Fit;
-use crate::chunk::{Encoding, float_histogram, histogram, sample_count, xor};
+use crate::chunk::histogram_layout::Header;
+use crate::chunk::{Encoding, float_histogram, histogram, xor, xor2};
 use crate::encoding::Malformed;
 use crate::error::Error;
 use crate::format::names;
 use crate::head::Intervals;
-use crate::head::out_of_order::OooValue;
+use crate::head::out_of_order::{LateSample, OooValue};
 use crate::head::read::add_interval;
 use crate::head::series::Bytes;
 use crate::index::{ChunkMeta, IndexWriter};
@@ -96,12 +97,9 @@ fn series(
     for p in pieces {
         let chunk_ref = chunks.write(p.encoding, &p.data)?;
         metas.push(ChunkMeta { mint_ms: p.mint_ms, maxt_ms: p.maxt_ms, chunk_ref });
-        let n = u64::from(sample_count(&p.data));
+        let n = u64::from(p.encoding.count(&p.data));
         stats.num_samples += n;
-        match p.encoding {
-            Encoding::Xor => stats.num_float_samples += n,
-            Encoding::Histogram | Encoding::FloatHistogram => stats.num_histogram_samples += n,
-        }
+        *(if p.encoding.is_float() { &mut stats.num_float_samples } else { &mut stats.num_histogram_samples }) += n;
     }
     stats.num_chunks += metas.len() as u64;
     stats.num_series += 1;
@@ -116,7 +114,7 @@ fn verify(fs: &dyn Fs, tmp: &Path, meta: &Meta) -> Result<(), Error> {
     let (mut series, mut samples) = (0, 0);
     while let Some(s) = source.next()? {
         series += 1;
-        samples += s.pieces.iter().map(|p| u64::from(sample_count(&p.data))).sum::<u64>();
+        samples += s.pieces.iter().map(|p| u64::from(p.encoding.count(&p.data))).sum::<u64>();
     }
     if (series, samples) != (meta.stats.num_series, meta.stats.num_samples) {
         return Err(Error::corrupt(
@@ -168,8 +166,8 @@ fn combine(sources: Vec<SourceSeries>, mint_ms: i64, end_ms: i64) -> Result<Vec<
             collect(p, &deleted, &mut samples)?;
         }
     }
-    samples.sort_by_key(|(t, _)| *t); // stable: of equal times the first source's stays
-    samples.dedup_by_key(|(t, _)| *t);
+    samples.sort_by_key(|s| s.t_ms); // stable: of equal times the first source's stays
+    samples.dedup_by_key(|s| s.t_ms);
     let mut out = Vec::new();
     encode(samples, &mut out);
     Ok(out)
@@ -185,86 +183,124 @@ fn outside(deleted: &Intervals, mint_ms: i64, end_ms: i64) -> Intervals {
     all
 }
 
+struct Sample {
+    t_ms: i64,
+    /// 0 for none.
+    start_ms: i64,
+    value: Value,
+}
+
 enum Value {
     Float(u64),
     Integer(Box<Histogram>),
     FloatHistogram(Arc<FloatHistogram>),
 }
 
-fn collect(p: &Piece, deleted: &Intervals, out: &mut Vec<(i64, Value)>) -> Result<(), Malformed> {
-    let keep = |t: &i64| !deleted.iter().any(|(a, b)| a <= t && t <= b);
-    let mut times = Vec::new();
-    match p.encoding {
-        Encoding::Xor => {
+fn collect(p: &Piece, deleted: &Intervals, out: &mut Vec<Sample>) -> Result<(), Malformed> {
+    let (mut times, mut starts) = (Vec::new(), Vec::new());
+    let header = match p.encoding {
+        Encoding::HistogramStarts | Encoding::FloatHistogramStarts => Header::Starts,
+        _ => Header::Plain,
+    };
+    let values: Vec<Value> = match p.encoding {
+        Encoding::Xor | Encoding::Xor2 => {
             let mut values = Vec::new();
-            xor::decode(&p.data, usize::MAX, &mut times, &mut values)?;
-            let all = times.into_iter().zip(values.into_iter().map(|v| Value::Float(v.to_bits())));
-            out.extend(all.filter(|(t, _)| keep(t)));
+            match p.encoding {
+                Encoding::Xor => xor::decode(&p.data, usize::MAX, &mut times, &mut values)?,
+                _ => xor2::decode(&p.data, usize::MAX, &mut times, &mut values, &mut starts)?,
+            }
+            values.into_iter().map(|v| Value::Float(v.to_bits())).collect()
         }
-        Encoding::Histogram => {
+        Encoding::Histogram | Encoding::HistogramStarts => {
             let mut values = Vec::new();
-            histogram::decode(&p.data, usize::MAX, &mut times, &mut values)?;
-            let all = times.into_iter().zip(values.into_iter().map(|h| Value::Integer(Box::new(h))));
-            out.extend(all.filter(|(t, _)| keep(t)));
+            histogram::decode(&p.data, header, usize::MAX, &mut times, &mut values, &mut starts)?;
+            values.into_iter().map(|h| Value::Integer(Box::new(h))).collect()
         }
-        Encoding::FloatHistogram => {
+        Encoding::FloatHistogram | Encoding::FloatHistogramStarts => {
             let mut values = Vec::new();
-            float_histogram::decode(&p.data, usize::MAX, &mut times, &mut values)?;
-            let all = times.into_iter().zip(values.into_iter().map(Value::FloatHistogram));
-            out.extend(all.filter(|(t, _)| keep(t)));
+            float_histogram::decode(&p.data, header, usize::MAX, &mut times, &mut values, &mut starts)?;
+            values.into_iter().map(Value::FloatHistogram).collect()
         }
-    }
+    };
+    starts.resize(times.len(), 0);
+    let keep = |t: i64| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&t));
+    let all = times.into_iter().zip(starts).zip(values);
+    out.extend(all.filter(|((t, _), _)| keep(*t)).map(|((t_ms, start_ms), value)| Sample { t_ms, start_ms, value }));
     Ok(())
 }
 
-/// A chunk being encoded.
+/// A chunk being encoded. One without start times gets the older encoding, which every reader knows.
 enum Open {
     Floats(Vec<u8>, xor::State),
+    FloatsWithStarts(Vec<u8>, xor2::State),
     Integer(histogram::Open),
     Float(float_histogram::Open),
 }
 
 impl Open {
+    fn encoding(&self) -> Encoding {
+        match self {
+            Open::Floats(..) => Encoding::Xor,
+            Open::FloatsWithStarts(..) => Encoding::Xor2,
+            Open::Integer(o) if o.header() == Header::Starts => Encoding::HistogramStarts,
+            Open::Integer(_) => Encoding::Histogram,
+            Open::Float(o) if o.header() == Header::Starts => Encoding::FloatHistogramStarts,
+            Open::Float(_) => Encoding::FloatHistogram,
+        }
+    }
     fn bytes(&self) -> &[u8] {
         match self {
-            Open::Floats(chunk, _) => chunk,
+            Open::Floats(chunk, _) | Open::FloatsWithStarts(chunk, _) => chunk,
             Open::Integer(o) => &o.chunk,
             Open::Float(o) => &o.chunk,
         }
     }
     /// A new chunk, whose first sample this is.
-    fn new(t_ms: i64, value: &Value) -> Open {
-        match value {
-            Value::Float(bits) => {
+    fn new(s: &Sample) -> Open {
+        let start_ms = (s.start_ms != 0).then_some(s.start_ms);
+        match (&s.value, start_ms) {
+            (Value::Float(bits), None) => {
                 let (mut chunk, mut state) = (Vec::new(), xor::State::default());
-                xor::append(&mut chunk, &mut state, t_ms, *bits);
+                xor::append(&mut chunk, &mut state, s.t_ms, *bits);
                 Open::Floats(chunk, state)
             }
-            Value::Integer(h) => Open::Integer(histogram::Open::new(histogram::Open::first_header(h), t_ms, h)),
-            Value::FloatHistogram(h) => {
-                Open::Float(float_histogram::Open::new(float_histogram::Open::first_header(h), t_ms, h))
+            (Value::Float(bits), Some(start_ms)) => {
+                let (mut chunk, mut state) = (Vec::new(), xor2::State::default());
+                xor2::append(&mut chunk, &mut state, start_ms, s.t_ms, *bits);
+                Open::FloatsWithStarts(chunk, state)
+            }
+            (Value::Integer(h), _) => {
+                Open::Integer(histogram::Open::new(histogram::Open::first_header(h), start_ms, s.t_ms, h))
+            }
+            (Value::FloatHistogram(h), _) => {
+                Open::Float(float_histogram::Open::new(float_histogram::Open::first_header(h), start_ms, s.t_ms, h))
             }
         }
     }
     /// Appends if it fits.
-    fn append(&mut self, t_ms: i64, value: &Value) -> bool {
-        if sample_count(self.bytes()) >= SAMPLES_PER_CHUNK {
+    fn append(&mut self, s: &Sample) -> bool {
+        let takes_starts = !matches!(self.encoding(), Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram);
+        if self.encoding().count(self.bytes()) >= SAMPLES_PER_CHUNK || (s.start_ms != 0 && !takes_starts) {
             return false;
         }
-        match (self, value) {
+        match (self, &s.value) {
             (Open::Floats(chunk, state), Value::Float(bits)) => {
-                xor::append(chunk, state, t_ms, *bits);
+                xor::append(chunk, state, s.t_ms, *bits);
                 true
             }
-            (Open::Integer(o), Value::Integer(h)) => o.append(t_ms, h) == Fit::Appended,
-            (Open::Float(o), Value::FloatHistogram(h)) => o.append(t_ms, h) == Fit::Appended,
+            (Open::FloatsWithStarts(chunk, state), Value::Float(bits)) => {
+                xor2::append(chunk, state, s.start_ms, s.t_ms, *bits);
+                true
+            }
+            (Open::Integer(o), Value::Integer(h)) => o.append(s.start_ms, s.t_ms, h) == Fit::Appended,
+            (Open::Float(o), Value::FloatHistogram(h)) => o.append(s.start_ms, s.t_ms, h) == Fit::Appended,
             _ => false,
         }
     }
 }
 
 /// Chunks of samples that came out of order; their times ascend.
-pub(super) fn encode_late(samples: Vec<(i64, OooValue)>) -> Vec<Piece> {
+pub(super) fn encode_late(samples: Vec<LateSample>) -> Vec<Piece> {
     let value = |v| match v {
         OooValue::Float(bits) => Value::Float(bits),
         OooValue::Histogram(h) => match Arc::unwrap_or_clone(h) {
@@ -273,27 +309,24 @@ pub(super) fn encode_late(samples: Vec<(i64, OooValue)>) -> Vec<Piece> {
         },
     };
     let mut out = Vec::new();
-    encode(samples.into_iter().map(|(t, v)| (t, value(v))).collect(), &mut out);
+    let samples = samples.into_iter().map(|s| Sample { t_ms: s.t_ms, start_ms: s.start_ms, value: value(s.value) });
+    encode(samples.collect(), &mut out);
     out
 }
 
-fn encode(samples: Vec<(i64, Value)>, out: &mut Vec<Piece>) {
+fn encode(samples: Vec<Sample>, out: &mut Vec<Piece>) {
     let mut open: Option<(i64, Open)> = None;
     let mut last = i64::MIN;
     let mut close = |mint_ms: i64, maxt_ms: i64, o: Open| {
-        let encoding = match &o {
-            Open::Floats(..) => Encoding::Xor,
-            Open::Integer(_) => Encoding::Histogram,
-            Open::Float(_) => Encoding::FloatHistogram,
-        };
+        let encoding = o.encoding();
         out.push(Piece { mint_ms, maxt_ms, encoding, data: Bytes::Memory(Arc::from(o.bytes())) });
     };
-    for (t, value) in samples {
-        let fits = open.as_mut().is_some_and(|(_, o)| o.append(t, &value));
-        if !fits && let Some((mint, full)) = open.replace((t, Open::new(t, &value))) {
+    for s in samples {
+        let fits = open.as_mut().is_some_and(|(_, o)| o.append(&s));
+        if !fits && let Some((mint, full)) = open.replace((s.t_ms, Open::new(&s))) {
             close(mint, last, full);
         }
-        last = t;
+        last = s.t_ms;
     }
     if let Some((mint, o)) = open {
         close(mint, last, o);

@@ -9,6 +9,7 @@
 //!   chunks_head/000001 ...  full chunks of the head                     (head_chunks.rs)
 //!   <ULID>/                 one block: meta.json, index (index.rs), chunks/000001 (chunks.rs), tombstones (tombstones.rs)
 //!   quarantine/             ours: what repair moved aside
+//!   restart_index           ours: the series of the log                (restart.rs)
 //! ```
 //! Sources: Prometheus 3.5 tsdb/docs/format/*.md, and directories it wrote.
 pub mod chunks;
@@ -16,5 +17,6 @@ pub mod head_chunks;
 pub mod index;
 pub mod names;
 pub mod record;
+pub mod restart;
 pub mod tombstones;
 pub mod wal;

@@ -7,6 +7,7 @@ pub const QUARANTINE: &str = "quarantine";
 pub const CHECKPOINT_PREFIX: &str = "checkpoint.";
 pub const CHUNK_SNAPSHOT_PREFIX: &str = "chunk_snapshot.";
 pub const SERIES_STATE: &str = "series_state.json";
+pub const RESTART_INDEX: &str = "restart_index";
 pub const META: &str = "meta.json";
 pub const INDEX: &str = "index";
 pub const CHUNKS: &str = "chunks";

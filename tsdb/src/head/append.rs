@@ -2,8 +2,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ferula_model::{Exemplar, Labels, SeriesRef, Value, is_stale_nan};
+use ferula_model::{Exemplar, FloatHistogram, Histogram, LabelView, Labels, Metadata, SeriesRef, Value, is_stale_nan};
 use ferula_storage::{AppendError, AppendOptions, Appender, CommitStats, Durability, StorageError};
+
+use hashbrown::HashMap;
 
 use super::exemplars::Verdict;
 use super::series::MemSeries;
@@ -21,12 +23,49 @@ pub struct HeadAppender {
 
 #[derive(Default)]
 pub(super) struct Batch {
-    pub floats: Vec<(Arc<MemSeries>, i64, f64)>,
-    pub histograms: Vec<(Arc<MemSeries>, i64, Native)>,
+    /// In the order they came.
+    pub samples: Vec<Pending>,
+    /// Start times beside the samples; shorter when the last ones have none.
+    pub starts: Vec<i64>,
+    /// How many of the samples are histograms.
+    pub histograms: usize,
     pub exemplars: Vec<(Arc<MemSeries>, ExemplarRecord)>,
+    pub late_exemplars: u64,
+    pub metadata: Vec<(Arc<MemSeries>, Metadata)>,
     pub created: u64,
     pub mint_ms: i64,
     pub maxt_ms: i64,
+    /// What a series is of at this point of the batch, where that may be other than what the series itself says.
+    kinds: HashMap<u64, Kind>,
+}
+
+pub(super) struct Pending {
+    pub series: Arc<MemSeries>,
+    pub t_ms: i64,
+    pub value: PendingValue,
+}
+
+pub(super) enum PendingValue {
+    Float(u64),
+    Histogram(Box<Native>),
+}
+
+/// Of which kind a stale marker has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Float,
+    Integer,
+    FloatHistogram,
+}
+
+impl Kind {
+    fn of(h: Option<&Native>) -> Kind {
+        match h {
+            None => Kind::Float,
+            Some(Native::Integer(_)) => Kind::Integer,
+            Some(Native::Float(_)) => Kind::FloatHistogram,
+        }
+    }
 }
 
 impl HeadAppender {
@@ -52,11 +91,7 @@ impl HeadAppender {
             return Err(AppendError::InvalidLabels);
         }
         if options.existing_series_only {
-            return self
-                .head
-                .series
-                .by_labels(ferula_model::LabelView::stable_hash(labels), labels)
-                .ok_or(AppendError::SeriesBudget);
+            return self.head.series.by_labels(LabelView::stable_hash(labels), labels).ok_or(AppendError::SeriesBudget);
         }
         let (found, is_new) = self.head.get_or_create(labels)?;
         self.batch.created += u64::from(is_new);
@@ -74,25 +109,37 @@ impl HeadAppender {
         })
     }
 
-    fn add_exemplars(&mut self, series: &Arc<MemSeries>, t_ms: i64, exemplars: &[Exemplar]) {
-        if exemplars.is_empty() {
-            return;
+    fn add_exemplar(&mut self, series: &Arc<MemSeries>, t_ms: i64, e: &Exemplar) -> Verdict {
+        let record = ExemplarRecord {
+            series: series.series_ref,
+            t_ms: e.t_ms.unwrap_or(t_ms),
+            value: e.value,
+            labels: e.labels.clone(),
+        };
+        let verdict = self.head.exemplars().check(&record);
+        match verdict {
+            Verdict::New => self.batch.exemplars.push((Arc::clone(series), record)),
+            Verdict::Known => {}
+            Verdict::OutOfOrder => add(&self.head.counts.exemplars_out_of_order, 1),
         }
-        let head = &self.head;
-        let ring = head.exemplars();
-        for e in exemplars {
-            let record = ExemplarRecord {
-                series: series.series_ref,
-                t_ms: e.t_ms.unwrap_or(t_ms),
-                value: e.value,
-                labels: e.labels.clone(),
-            };
-            match ring.check(&record) {
-                Verdict::New => self.batch.exemplars.push((Arc::clone(series), record)),
-                Verdict::Known => {}
-                Verdict::OutOfOrder => add(&head.counts.exemplars_out_of_order, 1),
-            }
+        verdict
+    }
+
+    fn note_metadata(&mut self, series: &Arc<MemSeries>, metadata: &Metadata) {
+        let is_known = self.head.metadata().get(series.series_ref).is_some_and(|m| **m == *metadata);
+        if !is_known {
+            self.batch.metadata.push((Arc::clone(series), metadata.clone()));
         }
+    }
+
+    fn push(&mut self, series: Arc<MemSeries>, start_ms: i64, t_ms: i64, value: PendingValue) {
+        let batch = &mut self.batch;
+        batch.histograms += usize::from(matches!(value, PendingValue::Histogram(_)));
+        if start_ms != 0 && self.head.start_times {
+            batch.starts.resize(batch.samples.len(), 0);
+            batch.starts.push(start_ms);
+        }
+        batch.samples.push(Pending { series, t_ms, value });
     }
 }
 
@@ -107,7 +154,7 @@ impl Appender for HeadAppender {
         &mut self,
         series: SeriesRef,
         labels: Option<&Labels>,
-        _start_ms: i64,
+        start_ms: i64,
         t_ms: i64,
         value: Value<'_>,
         options: &AppendOptions<'_>,
@@ -124,23 +171,27 @@ impl Appender for HeadAppender {
         }
         let series = self.series(series, labels, options)?;
         let state = series.state();
-        // A stale marker is of the kind its series is of.
-        let stale_histogram = match (value, state.last_histogram()) {
-            (Value::Float(v), Some(last)) if is_stale_nan(v) => Some(match last {
-                Native::Integer(_) => Native::Integer(ferula_model::Histogram { sum: v, ..Default::default() }),
-                Native::Float(_) => Native::Float(ferula_model::FloatHistogram { sum: v, ..Default::default() }),
-            }),
-            _ => None,
+        let mut kind = Kind::of(state.last_histogram());
+        if !self.batch.kinds.is_empty()
+            && let Some(in_batch) = self.batch.kinds.get(&series.series_ref)
+        {
+            kind = *in_batch;
+        }
+        let value = match (value, kind) {
+            // A stale marker is of the kind its series is of.
+            (Value::Float(v), Kind::Integer) if is_stale_nan(v) => {
+                PendingValue::Histogram(Box::new(Native::Integer(Histogram { sum: v, ..Default::default() })))
+            }
+            (Value::Float(v), Kind::FloatHistogram) if is_stale_nan(v) => {
+                PendingValue::Histogram(Box::new(Native::Float(FloatHistogram { sum: v, ..Default::default() })))
+            }
+            (Value::Float(v), _) => PendingValue::Float(v.to_bits()),
+            (Value::Histogram(h), _) => PendingValue::Histogram(Box::new(Native::Integer(h.clone()))),
+            (Value::FloatHistogram(h), _) => PendingValue::Histogram(Box::new(Native::Float(h.clone()))),
         };
-        let native = match value {
-            Value::Float(_) => stale_histogram,
-            Value::Histogram(h) => Some(Native::Integer(h.clone())),
-            Value::FloatHistogram(h) => Some(Native::Float(h.clone())),
-        };
-        let checked = match (&native, value) {
-            (Some(h), _) => state.check_histogram(t_ms, h),
-            (None, Value::Float(v)) => state.check_float(t_ms, v.to_bits()),
-            _ => Ok(()),
+        let (checked, new_kind) = match &value {
+            PendingValue::Float(bits) => (state.check_float(t_ms, *bits), Kind::Float),
+            PendingValue::Histogram(h) => (state.check_histogram(t_ms, h), Kind::of(Some(h))),
         };
         drop(state);
         let out_of_order = is_late || checked == Err(AppendError::OutOfOrder);
@@ -151,19 +202,37 @@ impl Appender for HeadAppender {
             }
         } else {
             checked?;
-        }
-        self.add_exemplars(&series, t_ms, options.exemplars);
-        let id = SeriesRef(series.series_ref);
-        if !out_of_order {
             self.batch.mint_ms = self.batch.mint_ms.min(t_ms);
             self.batch.maxt_ms = self.batch.maxt_ms.max(t_ms);
         }
-        match (native, value) {
-            (Some(h), _) => self.batch.histograms.push((series, t_ms, h)),
-            (None, Value::Float(v)) => self.batch.floats.push((series, t_ms, v)),
-            _ => {}
+        let id = SeriesRef(series.series_ref);
+        for e in options.exemplars {
+            let verdict = self.add_exemplar(&series, t_ms, e);
+            self.batch.late_exemplars += u64::from(verdict == Verdict::OutOfOrder);
         }
+        if let (true, Some(metadata)) = (self.head.metadata_records, options.metadata) {
+            self.note_metadata(&series, metadata);
+        }
+        if new_kind != kind || new_kind != Kind::Float {
+            self.batch.kinds.insert(id.0, new_kind);
+        }
+        self.push(series, start_ms, t_ms, value);
         Ok(id)
+    }
+
+    fn append_exemplar(
+        &mut self,
+        series: SeriesRef,
+        labels: Option<&Labels>,
+        exemplar: &Exemplar,
+    ) -> Result<SeriesRef, AppendError> {
+        let of_labels = |l: &Labels| self.head.series.by_labels(LabelView::stable_hash(l), l);
+        let found = self.head.series.by_ref(series.0).or_else(|| labels.and_then(of_labels));
+        let found = found.ok_or(AppendError::UnknownSeries)?;
+        match self.add_exemplar(&found, 0, exemplar) {
+            Verdict::OutOfOrder => Err(AppendError::OutOfOrderExemplar),
+            Verdict::New | Verdict::Known => Ok(SeriesRef(found.series_ref)),
+        }
     }
 
     fn commit(mut self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError> {

@@ -1,16 +1,17 @@
 //! Logging a batch and making it visible.
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use ferula_model::LabelView;
 use ferula_storage::{AppendError, CommitStats, Durability};
 
-use super::append::Batch;
+use super::append::{Batch, Pending, PendingValue};
 use super::exemplars::Verdict;
-use super::out_of_order::OooValue;
+use super::out_of_order::{LateSample, OooValue};
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::error::Error;
+use crate::format::record as format;
 use crate::record;
 use crate::record::histograms::Native;
 use crate::record::samples::Sample;
@@ -21,62 +22,129 @@ impl Head {
     /// Writes the batch to the log, applies it as one commit, and waits for the sync if asked to.
     pub(super) fn commit(&self, batch: Batch, durability: Durability) -> Result<CommitStats, Error> {
         let mut stats = CommitStats { series_created: batch.created, ..CommitStats::default() };
-        if batch.floats.is_empty() && batch.histograms.is_empty() && batch.exemplars.is_empty() {
+        stats.exemplars_out_of_order = batch.late_exemplars;
+        if batch.samples.is_empty() && batch.exemplars.is_empty() && batch.metadata.is_empty() {
             return Ok(stats);
         }
+        let (records, fresh) = match &self.wal {
+            Some(_) => self.with_compressor(|c| self.records(&batch, c)),
+            None => (Vec::new(), None),
+        };
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(self.with_compressor(|c| self.records(&batch, c)))?),
+            Some(wal) => Some(wal.write(records)?),
             None => None,
         };
         for series in batch.series() {
             series.logged.store(true, Ordering::Release);
         }
+        if let Some(fresh) = fresh {
+            self.note_fresh(fresh);
+        }
         self.widen(batch.mint_ms.max(self.min_valid_time()), batch.maxt_ms);
-        let late = self.apply(batch, &mut stats);
-        self.log_late(late, durability)?;
-        add(&self.counts.floats_appended, stats.floats);
-        add(&self.counts.histograms_appended, stats.histograms);
-        add(&self.counts.exemplars_appended, stats.exemplars);
+        match self.defer(batch, &mut stats) {
+            Some(batch) => {
+                let late = self.apply_counted(batch, &mut stats);
+                drop(gate);
+                self.log_late(late, durability)?;
+            }
+            None => drop(gate),
+        }
         if let (Some(wal), Some(position), Durability::Synced) = (&self.wal, position, durability) {
             wal.sync_to(position)?;
         }
         Ok(stats)
     }
 
+    /// Makes a batch visible that is in the log. Returns what had to be kept beside the chunks.
+    pub(super) fn apply_counted(&self, batch: Batch, stats: &mut CommitStats) -> Late {
+        let late = self.apply(batch, stats);
+        add(&self.counts.floats_appended, stats.floats);
+        add(&self.counts.histograms_appended, stats.histograms);
+        add(&self.counts.exemplars_appended, stats.exemplars);
+        late
+    }
+
     /// Series first, so that a reader of the log knows them when their samples come. Whoever commits a series' first
     /// sample logs it, whoever created it: two appenders may both do so, which does no harm.
-    fn records(&self, batch: &Batch, compressor: &mut Compressor) -> Vec<Packed> {
-        let mut records = Vec::new();
+    /// Also returns the record of new series as it is, for the restart index.
+    fn records(&self, batch: &Batch, compressor: &mut Compressor) -> (Vec<Packed>, Option<Vec<u8>>) {
+        let (mut records, mut fresh) = (Vec::new(), None);
         let mut new: Vec<&MemSeries> = batch.series().filter(|s| !s.is_logged()).collect();
         if !new.is_empty() {
             new.sort_unstable_by_key(|s| s.series_ref);
             new.dedup_by_key(|s| s.series_ref);
             let mut out = Vec::with_capacity(new.len() * 200);
             record::series::encode(new.iter().map(|s| (s.series_ref, *s as &dyn LabelView)), &mut out);
+            fresh = Some(out.clone());
             records.push(compressor.compress(out));
         }
-        if !batch.floats.is_empty() {
-            let mut out = Vec::with_capacity(batch.floats.len() * 12 + 32);
-            let samples =
-                batch.floats.iter().map(|(s, t_ms, value)| Sample { series: s.series_ref, t_ms: *t_ms, value: *value });
-            record::samples::encode(samples, &mut out);
+        if !batch.metadata.is_empty() {
+            let mut out = Vec::new();
+            record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref, m)), &mut out);
             records.push(compressor.compress(out));
+        }
+        let mut from = 0;
+        for to in batch.borders() {
+            self.sample_records(batch, from..to, compressor, &mut records);
+            from = to;
         }
         if !batch.exemplars.is_empty() {
             let mut out = Vec::new();
             record::exemplars::encode(batch.exemplars.iter().map(|(_, e)| e), &mut out);
             records.push(compressor.compress(out));
         }
-        for kind in record::histograms::KINDS {
-            let mut of_kind =
-                batch.histograms.iter().filter(|(_, _, h)| record::histograms::kind_of(h) == kind).peekable();
+        (records, fresh)
+    }
+
+    /// The records of a part of the batch: floats first, then histograms, type by type.
+    fn sample_records(
+        &self,
+        batch: &Batch,
+        part: std::ops::Range<usize>,
+        compressor: &mut Compressor,
+        records: &mut Vec<Packed>,
+    ) {
+        let samples = || batch.samples.get(part.clone()).unwrap_or(&[]).iter().zip(part.clone());
+        let start = |i: usize| batch.starts.get(i).copied().unwrap_or(0);
+        let mut floats = samples()
+            .filter_map(|(s, i)| match &s.value {
+                PendingValue::Float(bits) => Some(Sample {
+                    series: s.series.series_ref,
+                    start_ms: start(i),
+                    t_ms: s.t_ms,
+                    value: f64::from_bits(*bits),
+                }),
+                PendingValue::Histogram(_) => None,
+            })
+            .peekable();
+        if floats.peek().is_some() {
+            let mut out = Vec::with_capacity(part.len() * 12 + 32);
+            record::samples::encode(self.samples_kind(), floats, &mut out);
+            records.push(compressor.compress(out));
+        }
+        if batch.histograms == 0 {
+            return;
+        }
+        for kind in format::ALL_HISTOGRAMS {
+            let mut of_kind = samples()
+                .filter_map(|(s, i)| match &s.value {
+                    PendingValue::Histogram(h) if record::histograms::kind_of(h, self.start_times) == kind => {
+                        Some((s.series.series_ref, start(i), s.t_ms, &**h))
+                    }
+                    _ => None,
+                })
+                .peekable();
             if of_kind.peek().is_some() {
                 let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind.map(|(s, t, h)| (s.series_ref, *t, h)), &mut out);
+                record::histograms::encode(kind, of_kind, &mut out);
                 records.push(compressor.compress(out));
             }
         }
-        records
+    }
+
+    fn samples_kind(&self) -> u8 {
+        if self.start_times { format::SAMPLES_V2 } else { format::SAMPLES }
     }
 
     /// Returns what had to be kept beside the chunks.
@@ -90,36 +158,46 @@ impl Head {
         let is_late = |result: Result<bool, AppendError>, t_ms| {
             result == Err(AppendError::OutOfOrder) && self.takes_out_of_order(t_ms, head_max) == Ok(true)
         };
-        for (series, t_ms, value) in batch.floats {
+        for (i, Pending { series, t_ms, value }) in batch.samples.into_iter().enumerate() {
+            let start_ms = batch.starts.get(i).copied().unwrap_or(0);
             let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
             let mut state = series.state();
-            let mut result = match t_ms < valid_from {
-                true => Err(AppendError::OutOfOrder),
-                false => state.append_float(t_ms, value.to_bits(), mark, self.rules, &mut store),
-            };
-            if is_late(result, t_ms) {
-                result = Ok(state.insert_out_of_order(t_ms, OooValue::Float(value.to_bits())));
-                late.floats.push(Sample { series: series.series_ref, t_ms, value });
+            match value {
+                PendingValue::Float(bits) => {
+                    let mut result = match t_ms < valid_from {
+                        true => Err(AppendError::OutOfOrder),
+                        false => state.append_float(start_ms, t_ms, bits, mark, self.rules, &mut store),
+                    };
+                    if is_late(result, t_ms) {
+                        let sample = LateSample { t_ms, start_ms, value: OooValue::Float(bits) };
+                        result = Ok(state.insert_out_of_order(sample, mark));
+                        let value = f64::from_bits(bits);
+                        late.floats.push(Sample { series: series.series_ref, start_ms, t_ms, value });
+                    }
+                    stats.floats += u64::from(result == Ok(true));
+                    self.count_refused(result, stats);
+                }
+                PendingValue::Histogram(native) => {
+                    let kept = if self.wbl.is_some() { Some(Arc::new((*native).clone())) } else { None };
+                    let mut result = match t_ms < valid_from {
+                        true => Err(AppendError::OutOfOrder),
+                        false => state.append_histogram(start_ms, t_ms, *native, mark, self.rules, &mut store),
+                    };
+                    if is_late(result, t_ms)
+                        && let Some(native) = kept
+                    {
+                        let value = OooValue::Histogram(Arc::clone(&native));
+                        result = Ok(state.insert_out_of_order(LateSample { t_ms, start_ms, value }, mark));
+                        late.histograms.push((series.series_ref, start_ms, t_ms, native));
+                    }
+                    stats.histograms += u64::from(result == Ok(true));
+                    self.count_refused(result, stats);
+                }
             }
-            stats.floats += u64::from(result == Ok(true));
-            self.count_refused(result, stats);
         }
-        for (series, t_ms, native) in batch.histograms {
-            let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
-            let mut state = series.state();
-            let kept = if self.wbl.is_some() { Some(Arc::new(native.clone())) } else { None };
-            let mut result = match t_ms < valid_from {
-                true => Err(AppendError::OutOfOrder),
-                false => state.append_histogram(t_ms, native, mark, self.rules, &mut store),
-            };
-            if is_late(result, t_ms)
-                && let Some(native) = kept
-            {
-                result = Ok(state.insert_out_of_order(t_ms, OooValue::Histogram(Arc::clone(&native))));
-                late.histograms.push((series.series_ref, t_ms, native));
-            }
-            stats.histograms += u64::from(result == Ok(true));
-            self.count_refused(result, stats);
+        if !batch.metadata.is_empty() {
+            let mut table = self.metadata();
+            batch.metadata.iter().for_each(|(s, m)| table.set(s.series_ref, m));
         }
         if !batch.exemplars.is_empty() {
             let mut ring = self.exemplars();
@@ -131,13 +209,13 @@ impl Head {
     }
 
     /// Logs what came out of order a second time: the other log is cut by time.
-    fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
+    pub(super) fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
         let Some(wbl) = &self.wbl else { return Ok(()) };
         if late.floats.is_empty() && late.histograms.is_empty() {
             return Ok(());
         }
         add(&self.counts.out_of_order_appended, (late.floats.len() + late.histograms.len()) as u64);
-        let records = self.with_compressor(|c| late.records(c));
+        let records = self.with_compressor(|c| late.records(self.start_times, c));
         let position = wbl.write(records)?;
         if durability == Durability::Synced { wbl.sync_to(position) } else { Ok(()) }
     }
@@ -152,25 +230,26 @@ impl Head {
 
 /// What a commit kept beside the chunks.
 #[derive(Default)]
-struct Late {
+pub(super) struct Late {
     floats: Vec<Sample>,
-    histograms: Vec<(u64, i64, Arc<Native>)>,
+    histograms: Vec<(u64, i64, i64, Arc<Native>)>,
 }
 
 impl Late {
-    fn records(self, compressor: &mut Compressor) -> Vec<Packed> {
+    fn records(self, with_starts: bool, compressor: &mut Compressor) -> Vec<Packed> {
         let mut records = Vec::new();
         if !self.floats.is_empty() {
             let mut out = Vec::new();
-            record::samples::encode(self.floats.into_iter(), &mut out);
+            let kind = if with_starts { format::SAMPLES_V2 } else { format::SAMPLES };
+            record::samples::encode(kind, self.floats.into_iter(), &mut out);
             records.push(compressor.compress(out));
         }
-        for kind in record::histograms::KINDS {
-            let mut of_kind =
-                self.histograms.iter().filter(|(_, _, h)| record::histograms::kind_of(h) == kind).peekable();
+        for kind in format::ALL_HISTOGRAMS {
+            let is_of_kind = |h: &Native| record::histograms::kind_of(h, with_starts) == kind;
+            let mut of_kind = self.histograms.iter().filter(|(.., h)| is_of_kind(h)).peekable();
             if of_kind.peek().is_some() {
                 let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind.map(|(s, t, h)| (*s, *t, &**h)), &mut out);
+                record::histograms::encode(kind, of_kind.map(|(s, start, t, h)| (*s, *start, *t, &**h)), &mut out);
                 records.push(compressor.compress(out));
             }
         }
@@ -181,8 +260,28 @@ impl Late {
 impl Batch {
     /// Every series of the batch, with repetitions.
     fn series(&self) -> impl Iterator<Item = &MemSeries> {
-        let floats = self.floats.iter().map(|(s, ..)| &**s);
-        let histograms = self.histograms.iter().map(|(s, ..)| &**s);
-        floats.chain(histograms).chain(self.exemplars.iter().map(|(s, _)| &**s))
+        let samples = self.samples.iter().map(|s| &*s.series);
+        samples.chain(self.exemplars.iter().map(|(s, _)| &**s)).chain(self.metadata.iter().map(|(s, _)| &**s))
+    }
+    /// Where the batch has to be cut so that in no part a series has samples of two kinds: a reader of the log takes
+    /// floats and histograms from different records and would bring them out of order. The last border is the end.
+    fn borders(&self) -> Vec<usize> {
+        let mut borders = Vec::new();
+        if self.histograms > 0 && self.histograms < self.samples.len() {
+            let mut kinds = hashbrown::HashMap::new();
+            for (i, s) in self.samples.iter().enumerate() {
+                let kind = match &s.value {
+                    PendingValue::Float(_) => format::SAMPLES,
+                    PendingValue::Histogram(h) => record::histograms::kind_of(h, false),
+                };
+                if kinds.insert(s.series.series_ref, kind).is_some_and(|before| before != kind) {
+                    borders.push(i);
+                    kinds.clear();
+                    kinds.insert(s.series.series_ref, kind);
+                }
+            }
+        }
+        borders.push(self.samples.len());
+        borders
     }
 }

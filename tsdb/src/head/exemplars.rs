@@ -45,7 +45,8 @@ impl Exemplars {
         }
         match self.newest.get(&e.series) {
             Some((t, v, labels, _)) if *t == e.t_ms && *v == e.value.to_bits() && *labels == e.labels => Verdict::Known,
-            Some((t, ..)) if e.t_ms < *t => Verdict::OutOfOrder,
+            // Several exemplars of one time (of different buckets) come in order of their values.
+            Some((t, v, ..)) if e.t_ms < *t || (e.t_ms == *t && e.value < f64::from_bits(*v)) => Verdict::OutOfOrder,
             _ => Verdict::New,
         }
     }

@@ -28,6 +28,8 @@ struct Gathered {
 #[derive(Debug, Default)]
 pub struct Gather {
     samples: Vec<Gathered>,
+    /// Start times beside the samples; shorter when the last ones have none.
+    starts: Vec<i64>,
     histograms: Vec<Option<Native>>,
 }
 
@@ -53,10 +55,18 @@ impl Applied {
 }
 
 impl Gather {
-    pub fn float(&mut self, series: u64, t_ms: i64, bits: u64) {
+    fn start(&mut self, start_ms: i64) {
+        if start_ms != 0 {
+            self.starts.resize(self.samples.len(), 0);
+            self.starts.push(start_ms);
+        }
+    }
+    pub fn float(&mut self, series: u64, start_ms: i64, t_ms: i64, bits: u64) {
+        self.start(start_ms);
         self.samples.push(Gathered { series, t_ms, bits, is_histogram: false });
     }
-    pub fn histogram(&mut self, series: u64, t_ms: i64, h: Native) {
+    pub fn histogram(&mut self, series: u64, start_ms: i64, t_ms: i64, h: Native) {
+        self.start(start_ms);
         let bits = self.histograms.len() as u64;
         self.samples.push(Gathered { series, t_ms, bits, is_histogram: true });
         self.histograms.push(Some(h));
@@ -73,11 +83,11 @@ impl Gather {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(8);
         let mut total = Applied::nothing();
         if !self.histograms.is_empty() || threads == 1 || order.len() < PARALLEL_FROM {
-            total = run(head, &order, &self.samples, &mut self.histograms);
+            total = run(head, &order, (&self.samples, &self.starts), &mut self.histograms);
         } else {
-            let samples = &self.samples;
+            let samples = (&self.samples[..], &self.starts[..]);
             std::thread::scope(|scope| {
-                let parts = parts(&order, samples, threads);
+                let parts = parts(&order, &self.samples, threads);
                 let running: Vec<_> =
                     parts.into_iter().map(|part| scope.spawn(move || run(head, part, samples, &mut []))).collect();
                 for r in running {
@@ -89,6 +99,7 @@ impl Gather {
             });
         }
         self.samples.clear();
+        self.starts.clear();
         self.histograms.clear();
         total
     }
@@ -150,7 +161,13 @@ fn parts<'a>(order: &'a [u32], samples: &[Gathered], threads: usize) -> Vec<&'a 
     parts
 }
 
-fn run(head: &Head, order: &[u32], samples: &[Gathered], histograms: &mut [Option<Native>]) -> Applied {
+/// `samples` with their start times.
+fn run(
+    head: &Head,
+    order: &[u32],
+    (samples, starts): (&[Gathered], &[i64]),
+    histograms: &mut [Option<Native>],
+) -> Applied {
     let mut done = Applied::nothing();
     let at = |i: &u32| samples.get(*i as usize);
     let mut rest = order;
@@ -165,18 +182,19 @@ fn run(head: &Head, order: &[u32], samples: &[Gathered], histograms: &mut [Optio
         };
         let mut store = |c| head.store_chunk(series.series_ref, c);
         let mut state = series.state();
-        for s in group.iter().filter_map(at) {
+        for (i, s) in group.iter().filter_map(|i| Some((*i as usize, at(i)?))) {
+            let start_ms = starts.get(i).copied().unwrap_or(0);
             if state.is_covered(s.t_ms) {
                 continue;
             }
             let mark = (0, u64::MAX); // seen by everybody
             let result = if s.is_histogram {
                 match histograms.get_mut(s.bits as usize).and_then(Option::take) {
-                    Some(h) => state.append_histogram(s.t_ms, h, mark, head.rules, &mut store),
+                    Some(h) => state.append_histogram(start_ms, s.t_ms, h, mark, head.rules, &mut store),
                     None => continue,
                 }
             } else {
-                state.append_float(s.t_ms, s.bits, mark, head.rules, &mut store)
+                state.append_float(start_ms, s.t_ms, s.bits, mark, head.rules, &mut store)
             };
             if result == Ok(true) {
                 done.stats.samples += u64::from(!s.is_histogram);

@@ -52,6 +52,7 @@ impl Head {
             return;
         }
         self.postings.write().unwrap_or_else(PoisonError::into_inner).remove(&dead, &pairs);
+        self.metadata().remove(&dead);
         add(&self.counts.series_removed, dead.len() as u64);
         self.counts.series.fetch_sub(dead.len() as u64, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::AcqRel);

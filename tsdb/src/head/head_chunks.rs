@@ -9,7 +9,7 @@ use ferula_fs::{File, Fs, Mapping, Open};
 use hashbrown::HashMap;
 
 use super::series::{ChunkData, FullChunk};
-use crate::chunk::{Encoding, sample_count};
+use crate::chunk::Encoding;
 use crate::encoding::{Malformed, Reader, crc, put_uvarint};
 use crate::error::Error;
 use crate::format::head_chunks::{FILE_BYTES, HEADER, MAGIC, OUT_OF_ORDER, VERSION};
@@ -43,27 +43,26 @@ struct State {
 pub type Loaded = HashMap<u64, Vec<FullChunk>>;
 
 impl HeadChunks {
-    /// Reads what is in `dir`. From the first damage on everything is moved aside by `discard` (called with the paths).
-    pub fn open(
-        fs: Arc<dyn Fs>,
-        dir: &Path,
-        mut discard: impl FnMut(&Path, &'static str) -> Result<(), Error>,
-    ) -> Result<(HeadChunks, Loaded), Error> {
+    /// Chunks go into a file after those that are there.
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path) -> Result<HeadChunks, Error> {
         fs.create_dir_all(dir).map_err(Error::io("creating", dir))?;
-        let mut numbers: Vec<u64> =
-            fs.list(dir).map_err(Error::io("listing", dir))?.iter().filter_map(|e| names::number(&e.name)).collect();
-        numbers.sort_unstable();
-        let mut state = State { max_time: i64::MIN, ..State::default() };
+        let number = numbers(&*fs, dir)?.last().copied().unwrap_or(0);
+        let state = State { max_time: i64::MIN, number, ..State::default() };
+        Ok(HeadChunks { fs, dir: dir.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// Reads what is in the folder; to be called before the first chunk is stored. From the first damage on everything is
+    /// moved aside by `discard` (called with the paths).
+    pub fn load(&self, mut discard: impl FnMut(&Path, &'static str) -> Result<(), Error>) -> Result<Loaded, Error> {
         let mut loaded = Loaded::new();
         let mut damaged = None;
-        for n in numbers {
-            let path = dir.join(names::chunk_file(n));
-            state.number = n;
+        for n in numbers(&*self.fs, &self.dir)? {
+            let path = self.dir.join(names::chunk_file(n));
             if let Some(why) = damaged {
                 discard(&path, why)?;
                 continue;
             }
-            let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
+            let bytes = self.fs.map(&path).map_err(Error::io("mapping", &path))?;
             let mut max_time = i64::MIN;
             let result = read_file(n, &bytes, |series, chunk| {
                 max_time = max_time.max(chunk.maxt_ms);
@@ -77,9 +76,10 @@ impl HeadChunks {
                 damaged = Some(m.0);
                 discard(&path, m.0)?;
             }
-            state.closed.insert(n, (bytes, max_time));
+            bytes.release(0..bytes.len());
+            self.state().closed.insert(n, (bytes, max_time));
         }
-        Ok((HeadChunks { fs, dir: dir.to_owned(), state: Mutex::new(state) }, loaded))
+        Ok(loaded)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -229,6 +229,13 @@ enum Found {
     Copy(Mapping),
 }
 
+fn numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, Error> {
+    let found = fs.list(dir).map_err(Error::io("listing", dir))?;
+    let mut numbers: Vec<u64> = found.iter().filter_map(|e| names::number(&e.name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Series, chunk (without its place) and length of its data; leaves the reader behind the checksum. `None` encoding: out
 /// of order, or unknown.
 fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, (FullChunk, usize)), Malformed> {
@@ -243,7 +250,7 @@ fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, (FullChunk, usize)), Malformed
         return Err(Malformed("checksum of a head chunk differs"));
     }
     let known = Encoding::from_byte(encoding & !OUT_OF_ORDER).ok_or(Malformed("unknown encoding of a head chunk"))?;
-    let chunk = FullChunk { mint_ms, maxt_ms, samples: sample_count(data), encoding: known, data: ChunkData::File(0) };
+    let chunk = FullChunk { mint_ms, maxt_ms, samples: known.count(data), encoding: known, data: ChunkData::File(0) };
     let is_out_of_order = encoding & OUT_OF_ORDER != 0;
     Ok((if is_out_of_order { 0 } else { series }, (chunk, len)))
 }

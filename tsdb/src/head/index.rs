@@ -77,13 +77,28 @@ impl SeriesIndex {
         let new = create()?;
         table.insert_unique(hash, Arc::clone(&new), |s| s.hash);
         drop(table);
+        self.place(&new);
+        Ok((new, true))
+    }
+    /// Takes in a series whose labels are interned, or returns the one that has the same.
+    pub fn insert_known(&self, new: Arc<MemSeries>) -> Arc<MemSeries> {
+        let hash = new.hash;
+        let mut table = self.by_hash[hash as usize % HASH_STRIPES].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = table.find(hash, |s| s.hash == hash && s.symbols() == new.symbols()) {
+            return Arc::clone(found);
+        }
+        table.insert_unique(hash, Arc::clone(&new), |s| s.hash);
+        drop(table);
+        self.place(&new);
+        new
+    }
+    fn place(&self, new: &Arc<MemSeries>) {
         let (page, slot) = split(new.series_ref);
         let mut pages = self.pages(page).write().unwrap_or_else(PoisonError::into_inner);
         let page = pages.entry(page).or_insert_with(|| vec![None; PAGE].into_boxed_slice());
         if let Some(place) = page.get_mut(slot) {
-            *place = Some(Arc::clone(&new));
+            *place = Some(Arc::clone(new));
         }
-        Ok((new, true))
     }
     /// Every series, in ascending order of reference.
     pub fn all(&self) -> Vec<Arc<MemSeries>> {

@@ -4,12 +4,15 @@
 //! [`replay`] rebuilds the head from the log, [`gc`] drops what is old.
 pub mod append;
 pub mod commit;
+mod deferred;
 pub mod exemplars;
 pub mod gather;
 pub mod gc;
 pub mod head_chunks;
 pub mod index;
 pub mod isolation;
+mod known;
+pub mod metadata;
 pub mod out_of_order;
 pub mod postings;
 pub mod read;
@@ -20,17 +23,19 @@ pub mod symbols;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use ferula_model::{LabelView, Labels};
+use ferula_model::{LabelView, Labels, Metadata, SeriesRef};
 use ferula_storage::AppendError;
 use hashbrown::HashMap;
 
 use crate::options::Options;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
+use deferred::{Deferred, Fresh};
 use exemplars::Exemplars;
 use head_chunks::HeadChunks;
 use index::SeriesIndex;
 use isolation::Isolation;
+use metadata::SeriesMetadata;
 use postings::Postings;
 use series::{CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
@@ -52,7 +57,16 @@ pub struct Head {
     pub(crate) chunks: Option<HeadChunks>,
     /// Log of the samples that came out of order.
     pub(crate) wbl: Option<Arc<Wal>>,
+    /// Held shared from writing a batch to the log until it is applied: who holds it alone knows that everything before
+    /// the end of the log is applied.
+    pub(crate) gate: RwLock<()>,
+    pub(crate) deferred: Deferred,
+    /// Series records written to the log since somebody last asked.
+    pub(crate) fresh: Mutex<Fresh>,
     out_of_order_window_ms: i64,
+    pub(crate) start_times: bool,
+    pub(crate) metadata_records: bool,
+    metadata: Mutex<SeriesMetadata>,
     compression: Compression,
     /// Idle ones: their tables are too large to be made for each commit.
     compressors: Mutex<Vec<Compressor>>,
@@ -106,12 +120,20 @@ impl Head {
             wal,
             chunks: None,
             wbl: None,
+            gate: RwLock::default(),
+            deferred: Deferred::default(),
+            fresh: Mutex::default(),
             out_of_order_window_ms: options.out_of_order_window_ms.max(0),
+            start_times: options.start_times,
+            metadata_records: options.metadata_records,
+            metadata: Mutex::default(),
             compression: options.wal_compression,
             compressors: Mutex::default(),
             rules: CutRules {
                 chunk_range_ms: options.block_range_ms.max(1),
                 samples_per_chunk: options.samples_per_chunk.clamp(4, 10_000),
+                xor2: options.xor2,
+                histogram_starts: options.histogram_starts,
             },
             max_series: if options.max_series == 0 { u64::MAX } else { options.max_series },
             last_ref: AtomicU64::new(0),
@@ -189,6 +211,15 @@ impl Head {
     }
     pub(crate) fn exemplars(&self) -> MutexGuard<'_, Exemplars> {
         self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn metadata(&self) -> MutexGuard<'_, SeriesMetadata> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a series besides its samples; only with `metadata_records`.
+    pub fn metadata_of(&self, series: SeriesRef) -> Option<Arc<Metadata>> {
+        self.metadata().get(series.0).cloned()
     }
 
     /// The series of these labels, created if need be under the next free reference.

@@ -7,12 +7,15 @@ use ferula_model::Labels;
 
 use super::gather::{Applied, Gather};
 use super::head_chunks::Loaded;
-use super::out_of_order::OooValue;
+use super::out_of_order::{LateSample, OooValue};
 use super::series::MemSeries;
 use super::{Head, add};
 use crate::encoding::Malformed;
 use crate::format::record as kind;
 use crate::record;
+
+/// The commit of what was in the log at the start.
+const SEEN_BY_ALL: (u64, u64) = (0, u64::MAX);
 
 /// What a replay found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl<'a> Replay<'a> {
     /// `chunks`: full chunks found in files; their samples are not taken from the log again.
     pub fn new(head: &'a Head, chunks: Loaded) -> Self {
         let valid_from = head.min_valid_time.load(Ordering::Acquire);
-        Replay {
+        let mut replay = Replay {
             head,
             aliases: HashMap::new(),
             chunks,
@@ -54,7 +57,35 @@ impl<'a> Replay<'a> {
             gather: Gather::default(),
             applied: Applied::nothing(),
             valid_from,
+        };
+        // Those that the restart index named.
+        for series in head.series.all() {
+            replay.adopt(&series);
         }
+        replay
+    }
+
+    /// What the log says of series, and nothing else of it: for the part of it that the restart index does not cover.
+    pub fn note_series(head: &Head, bytes: &[u8]) {
+        // Malformed records are counted when everything is read.
+        let _ = match record::kind(bytes) {
+            kind::SERIES => record::series::decode(bytes, |series_ref, pairs| {
+                head.insert_logged(series_ref, &Labels::from_pairs(pairs.iter().copied()));
+            }),
+            kind::SAMPLES | kind::SAMPLES_V2 => record::samples::decode(bytes, |s| head.note_ref(s.series)),
+            _ => Ok(()),
+        };
+    }
+
+    fn adopt(&mut self, series: &MemSeries) {
+        let Some(mut found) = self.chunks.remove(&series.series_ref) else { return };
+        found.retain(|c| c.maxt_ms >= self.valid_from);
+        if let (Some(first), Some(last)) = (found.first(), found.last()) {
+            self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
+            self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
+        }
+        add(&self.head.counts.chunks_created, found.len() as u64);
+        series.state().adopt(found);
     }
 
     fn find(head: &Head, aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> Option<Arc<MemSeries>> {
@@ -64,20 +95,20 @@ impl<'a> Replay<'a> {
     /// Applies a record of the log of samples that came out of order. To be called after the other log is through.
     pub fn apply_late(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let (head, aliases) = (self.head, &self.aliases);
-        let insert = |series: u64, t_ms: i64, value: OooValue| match Self::find(head, aliases, series) {
-            Some(s) => u64::from(s.state().insert_out_of_order(t_ms, value)),
+        let insert = |series: u64, sample: LateSample| match Self::find(head, aliases, series) {
+            Some(s) => u64::from(s.state().insert_out_of_order(sample, SEEN_BY_ALL)),
             None => 0,
         };
         let (mut samples, mut histograms) = (0, 0);
         let result = match record::kind(bytes) {
-            kind::SAMPLES => record::samples::decode(bytes, |s| {
-                samples += insert(s.series, s.t_ms, OooValue::Float(s.value.to_bits()));
+            kind::SAMPLES | kind::SAMPLES_V2 => record::samples::decode(bytes, |s| {
+                let value = OooValue::Float(s.value.to_bits());
+                samples += insert(s.series, LateSample { t_ms: s.t_ms, start_ms: s.start_ms, value });
             }),
-            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
-                record::histograms::decode(bytes, |s| {
-                    histograms += insert(s.series, s.t_ms, OooValue::Histogram(Arc::new(s.histogram)));
-                })
-            }
+            k if kind::ALL_HISTOGRAMS.contains(&k) => record::histograms::decode(bytes, |s| {
+                let value = OooValue::Histogram(Arc::new(s.histogram));
+                histograms += insert(s.series, LateSample { t_ms: s.t_ms, start_ms: s.start_ms, value });
+            }),
             kind::MMAP_MARKERS => Ok(()),
             _ => {
                 self.stats.unknown += 1;
@@ -95,13 +126,13 @@ impl<'a> Replay<'a> {
         self.stats.records += 1;
         let result = match record::kind(bytes) {
             kind::SERIES => self.series(bytes),
-            kind::SAMPLES => self.samples(bytes),
-            kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS => {
-                self.histograms(bytes)
-            }
+            kind::SAMPLES | kind::SAMPLES_V2 => self.samples(bytes),
+            k if kind::ALL_HISTOGRAMS.contains(&k) => self.histograms(bytes),
             kind::TOMBSTONES => self.tombstones(bytes),
             kind::EXEMPLARS => self.exemplars(bytes),
-            kind::METADATA | kind::MMAP_MARKERS => Ok(()),
+            kind::METADATA => self.metadata(bytes),
+            kind::MIN_VALID_TIME => record::min_valid_time(bytes).map(|t| self.valid_from = self.valid_from.max(t)),
+            kind::MMAP_MARKERS => Ok(()),
             _ => {
                 self.stats.unknown += 1;
                 Ok(())
@@ -121,14 +152,8 @@ impl<'a> Replay<'a> {
             if let Ok((series, is_new)) = self.head.create(&labels, Some(series_ref)) {
                 self.stats.series += u64::from(is_new);
                 series.logged.store(true, Ordering::Release);
-                if is_new && let Some(mut found) = self.chunks.remove(&series_ref) {
-                    found.retain(|c| c.maxt_ms >= self.valid_from);
-                    if let (Some(first), Some(last)) = (found.first(), found.last()) {
-                        self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
-                        self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
-                    }
-                    add(&self.head.counts.chunks_created, found.len() as u64);
-                    series.state().adopt(found);
+                if is_new {
+                    self.adopt(&series);
                 }
                 if series.series_ref != series_ref {
                     self.aliases.insert(series_ref, series);
@@ -146,7 +171,7 @@ impl<'a> Replay<'a> {
         let (gather, aliases) = (&mut self.gather, &self.aliases);
         let result = record::samples::decode(bytes, |s| {
             if s.t_ms >= self.valid_from {
-                gather.float(Self::canonical(aliases, s.series), s.t_ms, s.value.to_bits());
+                gather.float(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.value.to_bits());
             }
         });
         self.apply_if_full();
@@ -157,7 +182,7 @@ impl<'a> Replay<'a> {
         let (gather, aliases) = (&mut self.gather, &self.aliases);
         let result = record::histograms::decode(bytes, |s| {
             if s.t_ms >= self.valid_from {
-                gather.histogram(Self::canonical(aliases, s.series), s.t_ms, s.histogram);
+                gather.histogram(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.histogram);
             }
         });
         self.apply_if_full();
@@ -170,7 +195,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    fn apply_gathered(&mut self) {
+    /// Applies what was held back to be sorted.
+    pub(crate) fn apply_gathered(&mut self) {
         let done = self.gather.apply(self.head);
         self.applied.merge(&done);
     }
@@ -181,6 +207,17 @@ impl<'a> Replay<'a> {
                 && t.maxt_ms >= self.valid_from
             {
                 self.head.add_tombstone(series.series_ref, t.mint_ms, t.maxt_ms);
+            }
+        })
+    }
+
+    /// Kept only if new ones are; otherwise they stay in the log, and checkpoints carry them on.
+    fn metadata(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        record::metadata::decode(bytes, |series, metadata| {
+            if self.head.metadata_records
+                && let Some(series) = Self::find(self.head, &self.aliases, series)
+            {
+                self.head.metadata().set(series.series_ref, &metadata);
             }
         })
     }
@@ -203,10 +240,8 @@ impl<'a> Replay<'a> {
         let aliases = self.aliases.iter().map(|(alias, s)| (*alias, s.series_ref));
         self.head.aliases.write().unwrap_or_else(PoisonError::into_inner).extend(aliases);
         self.head.widen(self.applied.mint_ms, self.applied.maxt_ms);
-        let h = &self.head.counts;
-        for c in [&h.floats_appended, &h.histograms_appended, &h.series_created] {
-            c.store(0, Ordering::Relaxed); // replayed ones were counted when they first came
-        }
+        // Replayed ones were counted when they first came.
+        self.head.counts.series_created.fetch_sub(self.stats.series, Ordering::Relaxed);
         self.stats
     }
 }

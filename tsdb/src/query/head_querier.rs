@@ -165,7 +165,7 @@ impl SeriesSet for HeadSeriesSet {
             let read = |at| self.head.file_chunk(at);
             let state = series.state();
             let snapshot = state.snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
-            let late = state.out_of_order.as_ref().map(|o| o.range(self.mint_ms, self.maxt_ms).to_vec());
+            let late = state.out_of_order.as_ref().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
             let late = late.unwrap_or_default();
             drop(state);
             let chunks = match snapshot {
@@ -180,7 +180,7 @@ impl SeriesSet for HeadSeriesSet {
             let deleted = self.head.deleted(series.series_ref);
             let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
             QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
-            late.retain(|(t, _)| !deleted.iter().any(|(a, b)| a <= t && t <= b));
+            late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
             let in_order = ChunkIter::new(chunks, self.mint_ms, self.maxt_ms, deleted, self.ctx.clone());
             let in_order = Series { labels: Arc::clone(&series) as _, samples: Box::new(in_order) };
             if late.is_empty() {
@@ -235,6 +235,7 @@ pub fn trim(batch: &mut SampleBatch, mint_ms: i64, maxt_ms: i64, deleted: &Inter
     let from = batch.t_ms.partition_point(|t| *t < mint_ms);
     let to = batch.t_ms.partition_point(|t| *t <= maxt_ms);
     cut(&mut batch.t_ms, from, to);
+    cut(&mut batch.start_ms, from, to);
     match &mut batch.values {
         Column::Floats(v) => cut(v, from, to),
         Column::Histograms(v) => cut(v, from, to),
@@ -244,6 +245,9 @@ pub fn trim(batch: &mut SampleBatch, mint_ms: i64, maxt_ms: i64, deleted: &Inter
         let from = batch.t_ms.partition_point(|t| t < a);
         let to = batch.t_ms.partition_point(|t| t <= b);
         batch.t_ms.drain(from..to);
+        if !batch.start_ms.is_empty() {
+            batch.start_ms.drain(from..to);
+        }
         match &mut batch.values {
             Column::Floats(v) => drop(v.drain(from..to)),
             Column::Histograms(v) => drop(v.drain(from..to)),

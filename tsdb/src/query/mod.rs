@@ -1,4 +1,5 @@
 //! Answering queries: [`select`] turns matchers into series; head and blocks have a querier each, merged by lib/storage.
 pub mod block_querier;
 pub mod head_querier;
+pub mod pending;
 pub mod select;

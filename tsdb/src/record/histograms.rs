@@ -1,4 +1,5 @@
-//! Native histograms: integer (type 7), float (8), and the same with custom buckets (9, 10).
+//! Native histograms: integer (type 7), float (8), and the same with custom buckets (9, 10); with start times all integer
+//! ones are of type 12 and all float ones of type 13, each behind what stands before the value in samples of type 11.
 //!
 //! ```text
 //! u8 type | u64 ref0 | u64 t0 | { varint ref-ref0 | varint t-t0 | histogram }
@@ -10,7 +11,7 @@
 use ferula_model::histogram::CUSTOM_BUCKETS_SCHEMA;
 use ferula_model::{CounterResetHint, FloatHistogram, Histogram, Span};
 
-use super::{Base, body};
+use super::{Base, Chain, body};
 use crate::encoding::{Malformed, Reader, put_uvarint, put_varint};
 use crate::format::record as kind;
 
@@ -23,17 +24,17 @@ pub enum Native {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramSample {
     pub series: u64,
+    /// 0 for none.
+    pub start_ms: i64,
     pub t_ms: i64,
     pub histogram: Native,
 }
 
-/// All types of histogram records.
-pub const KINDS: [u8; 4] =
-    [kind::HISTOGRAMS, kind::FLOAT_HISTOGRAMS, kind::CUSTOM_HISTOGRAMS, kind::CUSTOM_FLOAT_HISTOGRAMS];
-
 /// The type of record a histogram belongs into.
-pub fn kind_of(h: &Native) -> u8 {
+pub fn kind_of(h: &Native, with_starts: bool) -> u8 {
     match h {
+        Native::Integer(_) if with_starts => kind::HISTOGRAMS_V2,
+        Native::Float(_) if with_starts => kind::FLOAT_HISTOGRAMS_V2,
         Native::Integer(h) if h.schema == CUSTOM_BUCKETS_SCHEMA => kind::CUSTOM_HISTOGRAMS,
         Native::Integer(_) => kind::HISTOGRAMS,
         Native::Float(h) if h.schema == CUSTOM_BUCKETS_SCHEMA => kind::CUSTOM_FLOAT_HISTOGRAMS,
@@ -41,17 +42,22 @@ pub fn kind_of(h: &Native) -> u8 {
     }
 }
 
-/// All samples must be of this kind ([`kind_of`]).
-pub fn encode<'a>(kind: u8, samples: impl Iterator<Item = (u64, i64, &'a Native)>, out: &mut Vec<u8>) {
+/// Series, start, time and histogram of samples that must all be of this kind ([`kind_of`]).
+pub fn encode<'a>(kind: u8, samples: impl Iterator<Item = (u64, i64, i64, &'a Native)>, out: &mut Vec<u8>) {
     out.push(kind);
-    let mut base: Option<Base> = None;
-    for (series, t_ms, h) in samples {
-        let base = base.get_or_insert_with(|| {
-            let b = Base { series, t_ms };
-            b.write(out);
-            b
-        });
-        base.put_next(out, series, t_ms);
+    let with_starts = has_starts(kind);
+    let (mut base, mut chain): (Option<Base>, _) = (None, Chain::default());
+    for (series, start_ms, t_ms, h) in samples {
+        if with_starts {
+            chain.put(out, series, start_ms, t_ms);
+        } else {
+            let base = base.get_or_insert_with(|| {
+                let b = Base { series, t_ms };
+                b.write(out);
+                b
+            });
+            base.put_next(out, series, t_ms);
+        }
         match h {
             Native::Integer(h) => put_integer(out, h),
             Native::Float(h) => put_float(out, h),
@@ -59,17 +65,29 @@ pub fn encode<'a>(kind: u8, samples: impl Iterator<Item = (u64, i64, &'a Native)
     }
 }
 
+fn has_starts(kind: u8) -> bool {
+    matches!(kind, kind::HISTOGRAMS_V2 | kind::FLOAT_HISTOGRAMS_V2)
+}
+
 pub fn decode(record: &[u8], mut each: impl FnMut(HistogramSample)) -> Result<(), Malformed> {
-    let is_float = matches!(super::kind(record), kind::FLOAT_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS);
+    let kind = super::kind(record);
+    let is_float = matches!(kind, kind::FLOAT_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS | kind::FLOAT_HISTOGRAMS_V2);
     let mut r = body(record)?;
     if r.is_empty() {
         return Ok(());
     }
-    let base = Base::read(&mut r)?;
+    let mut chain = Chain::default();
+    let base = if has_starts(kind) { None } else { Some(Base::read(&mut r)?) };
     while !r.is_empty() {
-        let (series, t_ms) = base.next(&mut r)?;
+        let (series, start_ms, t_ms) = match &base {
+            Some(base) => {
+                let (series, t_ms) = base.next(&mut r)?;
+                (series, 0, t_ms)
+            }
+            None => chain.next(&mut r)?,
+        };
         let histogram = if is_float { Native::Float(float(&mut r)?) } else { Native::Integer(integer(&mut r)?) };
-        each(HistogramSample { series, t_ms, histogram });
+        each(HistogramSample { series, start_ms, t_ms, histogram });
     }
     Ok(())
 }

@@ -131,7 +131,7 @@ fn filter(input: &[u8], keep: &Keep<'_>, stats: &mut Stats) -> Result<Option<Vec
             any = !kept.is_empty();
             record::series::encode(kept.iter().map(|(r, l)| (*r, l as &dyn ferula_model::LabelView)), &mut out);
         }
-        kind::SAMPLES => {
+        k @ (kind::SAMPLES | kind::SAMPLES_V2) => {
             let mut kept = Vec::new();
             record::samples::decode(input, |s| {
                 if wanted(s.series, s.t_ms) {
@@ -141,9 +141,9 @@ fn filter(input: &[u8], keep: &Keep<'_>, stats: &mut Stats) -> Result<Option<Vec
                 }
             })?;
             any = !kept.is_empty();
-            record::samples::encode(kept.into_iter(), &mut out);
+            record::samples::encode(k, kept.into_iter(), &mut out);
         }
-        k @ (kind::HISTOGRAMS | kind::FLOAT_HISTOGRAMS | kind::CUSTOM_HISTOGRAMS | kind::CUSTOM_FLOAT_HISTOGRAMS) => {
+        k if kind::ALL_HISTOGRAMS.contains(&k) => {
             let mut kept = Vec::new();
             record::histograms::decode(input, |s| {
                 if wanted(s.series, s.t_ms) {
@@ -153,7 +153,7 @@ fn filter(input: &[u8], keep: &Keep<'_>, stats: &mut Stats) -> Result<Option<Vec
                 }
             })?;
             any = !kept.is_empty();
-            record::histograms::encode(k, kept.iter().map(|s| (s.series, s.t_ms, &s.histogram)), &mut out);
+            record::histograms::encode(k, kept.iter().map(|s| (s.series, s.start_ms, s.t_ms, &s.histogram)), &mut out);
         }
         kind::TOMBSTONES => {
             let mut kept = Vec::new();

@@ -35,6 +35,11 @@ impl<'a> SegmentReader<'a> {
         SegmentReader { bytes, at: 0, partial: Vec::new(), partial_start: None, resync_from: None, damages: Vec::new() }
     }
 
+    /// Begins at `offset`, where a record must begin.
+    pub fn starting_at(bytes: &'a [u8], offset: usize) -> Self {
+        SegmentReader { at: offset, ..SegmentReader::new(bytes) }
+    }
+
     /// Offset behind the last record returned.
     pub fn offset(&self) -> usize {
         self.at

@@ -12,7 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use ferula_fs::{File, Fs, Open};
 
 use super::{page, segment};
+use crate::encoding::crc;
 use crate::error::Error;
+use crate::format::restart::BOUND_BYTES;
 use crate::format::wal::SEGMENT_BYTES;
 
 /// A place in the log: everything before it has been written.
@@ -20,6 +22,14 @@ use crate::format::wal::SEGMENT_BYTES;
 pub struct Position {
     pub segment: u64,
     pub offset: u64,
+}
+
+/// A place in the log, and what stands before it: `sum` is the checksum of the `len` bytes that end there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub position: Position,
+    pub len: u32,
+    pub sum: u32,
 }
 
 /// A compressed record and its flag, from `Compressor::compress`.
@@ -129,6 +139,24 @@ impl Wal {
     pub fn position(&self) -> Position {
         let w = lock(&self.writer);
         Position { segment: w.segment, offset: w.offset }
+    }
+
+    /// The place behind everything written so far, with the checksum of what stands right before it. While the current
+    /// segment is empty that is the end of an earlier one.
+    pub fn bound(&self) -> Result<Bound, Error> {
+        let w = lock(&self.writer);
+        let (mut file, mut position) = (Arc::clone(&w.file), Position { segment: w.segment, offset: w.offset });
+        while position.offset == 0 && position.segment > 0 {
+            let path = segment::path(&self.dir, position.segment - 1);
+            let Ok(earlier) = self.fs.open(&path, Open::Read) else { break };
+            let offset = earlier.size_bytes().map_err(Error::io("reading", &path))?;
+            (file, position) = (earlier, Position { segment: position.segment - 1, offset });
+        }
+        let mut bytes = vec![0; position.offset.min(BOUND_BYTES) as usize];
+        let from = position.offset - bytes.len() as u64;
+        let path = segment::path(&self.dir, position.segment);
+        file.read_exact_at(from, &mut bytes).map_err(Error::io("reading", &path))?;
+        Ok(Bound { position, len: bytes.len() as u32, sum: crc(&bytes) })
     }
 
     /// Writes a batch, all of it or nothing. Returns the place behind it.

@@ -17,6 +17,7 @@ pub mod error;
 pub mod jwt;
 mod oauth2;
 mod proxy;
+pub mod sigv4;
 mod tls;
 
 use std::path::PathBuf;

@@ -151,18 +151,6 @@ impl KubernetesSd {
         Ok(())
     }
 
-    pub(crate) fn require_built(&self) -> Result<(), Error> {
-        let a = &self.attach_metadata;
-        let missing = [(a.deployment, "deployment"), (a.job, "job"), (a.cronjob, "cronjob")];
-        match missing.iter().find(|(set, _)| *set) {
-            Some((_, name)) => {
-                let text = format!("kubernetes_sd_configs: attach_metadata.{name} is known, but not built in yet");
-                Err(Error::Config(text))
-            }
-            None => Ok(()),
-        }
-    }
-
     pub(crate) fn access(&self) -> Access {
         if !self.kubeconfig_file.is_empty() {
             Access::Kubeconfig(self.kubeconfig_file.clone())

@@ -4,18 +4,9 @@ use ferula_kube::{Container, Node, Pod, Service};
 use ferula_model::{Labels, LabelsBuilder};
 
 use crate::group::{ADDRESS, TargetGroup};
+pub(super) use crate::group::{join, sanitize};
 
 pub(super) const NAMESPACE: &str = "__meta_kubernetes_namespace";
-
-/// Every character a legacy label name cannot have becomes an underscore.
-pub(super) fn sanitize(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
-}
-
-/// `host:port`, with brackets around an IPv6 address.
-pub(super) fn join(host: &str, port: i64) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
 
 /// Labels and annotations of an object, as values and as presence.
 pub(super) fn add_object_labels(b: &mut LabelsBuilder, meta: &ObjectMeta, resource: &str) {

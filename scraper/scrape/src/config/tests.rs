@@ -59,6 +59,6 @@ fn refuses_as_upstream() {
     }
     let e = resolve("", "{job_name: a, honor_lables: true}").unwrap_err();
     assert!(e.contains("unknown field \"honor_lables\""), "{e}");
-    let c = resolve("", "{job_name: a, consul_sd_configs: [{server: x, token: secret}]}").unwrap();
-    assert_eq!(c.require_built().unwrap_err().message, "consul_sd_configs: known, but not built in yet (job \"a\")");
+    let c = resolve("", "{job_name: a, nerve_sd_configs: [{server: x, token: secret}]}").unwrap();
+    assert_eq!(c.require_built().unwrap_err().message, "nerve_sd_configs: known, but not built in yet (job \"a\")");
 }

@@ -8,13 +8,14 @@ use super::{
 };
 use crate::chunk::histogram::Fit;
 use crate::chunk::histogram_layout::ResetHeader;
-use crate::chunk::{float_histogram, histogram, sample_count};
+use crate::chunk::{float_histogram, histogram};
 use crate::record::histograms::Native;
 
 impl State {
     /// Stores a histogram, as [`State::append_float`].
     pub fn append_histogram(
         &mut self,
+        start_ms: i64,
         t_ms: i64,
         native: Native,
         commit: (u64, u64),
@@ -40,13 +41,13 @@ impl State {
                 _ => ResetHeader::Unknown,
             };
             self.cut(store);
-            self.open_histogram(header, t_ms, &native, rules);
+            self.open_histogram(header, start_ms, t_ms, &native, rules);
         } else {
-            match self.append_open(t_ms, &native) {
+            match self.append_open(start_ms, t_ms, &native) {
                 Some(Fit::Appended) => {}
                 Some(Fit::NewChunk(header)) => {
                     self.cut(store);
-                    self.open_histogram(header, t_ms, &native, rules);
+                    self.open_histogram(header, start_ms, t_ms, &native, rules);
                 }
                 None => {
                     self.cut(store);
@@ -54,7 +55,7 @@ impl State {
                         Native::Integer(h) => histogram::Open::first_header(h),
                         Native::Float(h) => float_histogram::Open::first_header(h),
                     };
-                    self.open_histogram(header, t_ms, &native, rules);
+                    self.open_histogram(header, start_ms, t_ms, &native, rules);
                 }
             }
         }
@@ -70,23 +71,24 @@ impl State {
     /// What appending to a copy of the open chunk would say.
     fn try_append(&self, t_ms: i64, native: &Native) -> Fit {
         match (self.histogram.as_ref().and_then(|h| h.open.as_ref()), native) {
-            (Some(OpenHistogram::Integer(open)), Native::Integer(h)) => open.clone().append(t_ms, h),
-            (Some(OpenHistogram::Float(open)), Native::Float(h)) => open.clone().append(t_ms, h),
+            (Some(OpenHistogram::Integer(open)), Native::Integer(h)) => open.clone().append(0, t_ms, h),
+            (Some(OpenHistogram::Float(open)), Native::Float(h)) => open.clone().append(0, t_ms, h),
             _ => Fit::NewChunk(ResetHeader::Unknown),
         }
     }
-    fn append_open(&mut self, t_ms: i64, native: &Native) -> Option<Fit> {
+    fn append_open(&mut self, start_ms: i64, t_ms: i64, native: &Native) -> Option<Fit> {
         match (self.histogram.as_mut().and_then(|h| h.open.as_mut()), native) {
-            (Some(OpenHistogram::Integer(open)), Native::Integer(h)) => Some(open.append(t_ms, h)),
-            (Some(OpenHistogram::Float(open)), Native::Float(h)) => Some(open.append(t_ms, h)),
+            (Some(OpenHistogram::Integer(open)), Native::Integer(h)) => Some(open.append(start_ms, t_ms, h)),
+            (Some(OpenHistogram::Float(open)), Native::Float(h)) => Some(open.append(start_ms, t_ms, h)),
             _ => None,
         }
     }
 
-    fn open_histogram(&mut self, header: ResetHeader, t_ms: i64, native: &Native, rules: CutRules) {
+    fn open_histogram(&mut self, header: ResetHeader, start_ms: i64, t_ms: i64, native: &Native, rules: CutRules) {
+        let start_ms = rules.histogram_starts.then_some(start_ms);
         let open = match native {
-            Native::Integer(h) => OpenHistogram::Integer(histogram::Open::new(header, t_ms, h)),
-            Native::Float(h) => OpenHistogram::Float(float_histogram::Open::new(header, t_ms, h)),
+            Native::Integer(h) => OpenHistogram::Integer(histogram::Open::new(header, start_ms, t_ms, h)),
+            Native::Float(h) => OpenHistogram::Float(float_histogram::Open::new(header, start_ms, t_ms, h)),
         };
         self.next_cut_ms = range_end(t_ms, rules.chunk_range_ms);
         self.histogram =
@@ -95,13 +97,10 @@ impl State {
 
     fn histogram_is_full(&mut self, t_ms: i64, rules: CutRules) -> bool {
         let (last_t, next_cut) = (self.last.t_ms, self.next_cut_ms);
-        let Some((part, bytes, samples)) = self.histogram.as_mut().and_then(|p| {
-            let chunk = match p.open.as_ref()? {
-                OpenHistogram::Integer(o) => &o.chunk,
-                OpenHistogram::Float(o) => &o.chunk,
-            };
-            let (bytes, samples) = (chunk.len(), sample_count(chunk));
-            Some((p, bytes, samples))
+        let Some((part, bytes, (samples, samples_max))) = self.histogram.as_mut().and_then(|p| {
+            let open = p.open.as_ref()?;
+            let (bytes, count) = (open.bytes().len(), open.count());
+            Some((p, bytes, count))
         }) else {
             return false;
         };
@@ -112,7 +111,7 @@ impl State {
             self.next_cut_ms = predicted_end(part.mint_ms, last_t, next_cut, ratio);
         }
         let full = t_ms >= self.next_cut_ms || bytes >= HISTOGRAM_TARGET_BYTES * 2;
-        (full && samples >= HISTOGRAM_MIN_SAMPLES) || t_ms >= range_end || samples >= u16::MAX - 1
+        (full && samples >= HISTOGRAM_MIN_SAMPLES) || t_ms >= range_end || samples >= samples_max
     }
 }
 

@@ -11,10 +11,11 @@ use ferula_model::{LabelView, Labels};
 use ferula_storage::AppendError;
 
 use super::isolation::{Reader, Trail};
-use super::out_of_order::{OooValue, OutOfOrder};
+use super::out_of_order::{LateSample, OutOfOrder};
 use super::symbols::Symbols;
 use crate::Error;
-use crate::chunk::{Encoding, float_histogram, histogram, sample_count, xor};
+use crate::chunk::histogram_layout::Header;
+use crate::chunk::{Encoding, float_histogram, histogram, sample_count, xor, xor2};
 use crate::record::histograms::Native;
 
 /// Upstream's limits: an XOR chunk is cut before it could exceed 1024 bytes, a histogram chunk aims at that size.
@@ -75,6 +76,36 @@ enum OpenHistogram {
     Float(float_histogram::Open),
 }
 
+impl OpenHistogram {
+    fn encoding(&self) -> Encoding {
+        match self {
+            OpenHistogram::Integer(o) if o.header() == Header::Starts => Encoding::HistogramStarts,
+            OpenHistogram::Integer(_) => Encoding::Histogram,
+            OpenHistogram::Float(o) if o.header() == Header::Starts => Encoding::FloatHistogramStarts,
+            OpenHistogram::Float(_) => Encoding::FloatHistogram,
+        }
+    }
+    fn bytes(&self) -> &[u8] {
+        match self {
+            OpenHistogram::Integer(o) => &o.chunk,
+            OpenHistogram::Float(o) => &o.chunk,
+        }
+    }
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            OpenHistogram::Integer(o) => o.chunk,
+            OpenHistogram::Float(o) => o.chunk,
+        }
+    }
+    /// Number of samples, and how many there may be.
+    fn count(&self) -> (u16, u16) {
+        match self {
+            OpenHistogram::Integer(o) => (o.count(), o.header().count_max()),
+            OpenHistogram::Float(o) => (o.count(), o.header().count_max()),
+        }
+    }
+}
+
 /// What float series do not need.
 #[derive(Debug)]
 struct HistogramPart {
@@ -87,8 +118,10 @@ struct HistogramPart {
 
 #[derive(Debug, Default)]
 pub struct State {
-    /// The open XOR chunk, empty if there is none.
+    /// The open float chunk, empty if there is none.
     chunk: Vec<u8>,
+    /// The encoder's state if that chunk is an XOR2 one.
+    xor2: Option<Box<xor2::State>>,
     /// Encoder state; also time and value of the newest sample, of whatever kind.
     last: xor::State,
     /// The open chunk takes no sample from here on.
@@ -105,6 +138,8 @@ pub struct State {
 pub struct CutRules {
     pub chunk_range_ms: i64,
     pub samples_per_chunk: u16,
+    pub xor2: bool,
+    pub histogram_starts: bool,
 }
 
 /// What a reader takes away: chunks in time order, the last of which may be a copy of the open one.
@@ -201,8 +236,16 @@ impl State {
         match (self.full.first(), &self.histogram) {
             (Some(c), _) => Some(c.mint_ms),
             (None, Some(h)) if h.open.is_some() => Some(h.mint_ms),
-            _ => xor::first_time(&self.chunk),
+            _ => self.first_float_time(),
         }
+    }
+    fn float_encoding(&self) -> Encoding {
+        if self.xor2.is_some() { Encoding::Xor2 } else { Encoding::Xor }
+    }
+    /// Time of the first sample of the open float chunk.
+    fn first_float_time(&self) -> Option<i64> {
+        let header = if self.xor2.is_some() { xor2::HEADER } else { xor::HEADER };
+        crate::encoding::Reader::new(self.chunk.get(header..)?).varint().ok()
     }
     pub fn is_empty(&self) -> bool {
         self.full.is_empty() && self.open_view().is_none() && self.out_of_order.is_none()
@@ -251,9 +294,11 @@ impl State {
         }
     }
 
-    /// Stores a float. `Ok(false)`: it is there already. Full chunks are handed to `store`.
+    /// Stores a float. `Ok(false)`: it is there already. Full chunks are handed to `store`. `start_ms`: 0 for none; an XOR
+    /// chunk does not keep it.
     pub fn append_float(
         &mut self,
+        start_ms: i64,
         t_ms: i64,
         bits: u64,
         commit: (u64, u64),
@@ -272,7 +317,7 @@ impl State {
             self.next_cut_ms = range_end(t_ms, rules.chunk_range_ms);
         } else {
             if n == rules.samples_per_chunk / 4 {
-                let start = xor::first_time(&self.chunk).unwrap_or(t_ms);
+                let start = self.first_float_time().unwrap_or(t_ms);
                 self.next_cut_ms = predicted_end(start, self.last.t_ms, self.next_cut_ms, 4.0);
             }
             // Twice the wanted number: then the prediction was wrong because samples come faster now.
@@ -282,11 +327,20 @@ impl State {
                 self.next_cut_ms = range_end(t_ms, rules.chunk_range_ms);
             }
         }
+        if self.chunk.is_empty() && rules.xor2 {
+            self.xor2 = Some(Box::default());
+        }
         // Doubling would waste a quarter of the memory of all open chunks.
-        if self.chunk.capacity() - self.chunk.len() < xor::SAMPLE_MAX_BYTES + 1 {
+        if self.chunk.capacity() - self.chunk.len() < xor2::SAMPLE_MAX_BYTES + 1 {
             self.chunk.reserve_exact(48);
         }
-        xor::append(&mut self.chunk, &mut self.last, t_ms, bits);
+        match &mut self.xor2 {
+            None => xor::append(&mut self.chunk, &mut self.last, t_ms, bits),
+            Some(state) => {
+                xor2::append(&mut self.chunk, state, start_ms, t_ms, bits);
+                (self.last.t_ms, self.last.value_bits) = (t_ms, bits);
+            }
+        }
         self.has_samples = true;
         self.trail.note(commit.0, commit.1);
         Ok(true)
@@ -302,26 +356,27 @@ impl State {
     fn take_open(&mut self) -> Option<FullChunk> {
         let maxt_ms = self.last.t_ms;
         if !self.chunk.is_empty() {
+            let (mint_ms, encoding) = (self.first_float_time().unwrap_or(maxt_ms), self.float_encoding());
             let chunk = std::mem::take(&mut self.chunk);
+            self.xor2 = None;
             return Some(FullChunk {
-                mint_ms: xor::first_time(&chunk).unwrap_or(maxt_ms),
+                mint_ms,
                 maxt_ms,
                 samples: sample_count(&chunk),
-                encoding: Encoding::Xor,
+                encoding,
                 data: ChunkData::Memory(Arc::from(chunk)),
             });
         }
         let part = self.histogram.as_mut()?;
-        let (encoding, chunk) = match part.open.take()? {
-            OpenHistogram::Integer(o) => (Encoding::Histogram, o.chunk),
-            OpenHistogram::Float(o) => (Encoding::FloatHistogram, o.chunk),
-        };
+        let open = part.open.take()?;
+        let encoding = open.encoding();
+        let chunk = open.into_bytes();
         let mint_ms = part.mint_ms;
         self.histogram = None;
         Some(FullChunk {
             mint_ms,
             maxt_ms,
-            samples: sample_count(&chunk),
+            samples: encoding.count(&chunk),
             encoding,
             data: ChunkData::Memory(Arc::from(chunk)),
         })
@@ -330,13 +385,11 @@ impl State {
     /// Encoding, first time and bytes of the open chunk.
     fn open_view(&self) -> Option<(Encoding, i64, &[u8])> {
         if !self.chunk.is_empty() {
-            return Some((Encoding::Xor, xor::first_time(&self.chunk)?, &self.chunk));
+            return Some((self.float_encoding(), self.first_float_time()?, &self.chunk));
         }
         let part = self.histogram.as_ref()?;
-        match part.open.as_ref()? {
-            OpenHistogram::Integer(o) => Some((Encoding::Histogram, part.mint_ms, &o.chunk)),
-            OpenHistogram::Float(o) => Some((Encoding::FloatHistogram, part.mint_ms, &o.chunk)),
-        }
+        let open = part.open.as_ref()?;
+        Some((open.encoding(), part.mint_ms, open.bytes()))
     }
 
     /// Chunks that overlap the inclusive range, without what the reader must not see. `None`: no reader, everything.
@@ -351,7 +404,7 @@ impl State {
         let mut hidden = reader.map_or(0, |r| self.trail.hidden(r));
         let mut chunks = Vec::new();
         if let Some((encoding, first, bytes)) = self.open_view() {
-            let samples = usize::from(sample_count(bytes));
+            let samples = usize::from(encoding.count(bytes));
             let visible = samples.saturating_sub(hidden);
             hidden = hidden.saturating_sub(samples);
             if visible > 0 && first <= maxt_ms && self.last.t_ms >= mint_ms {
@@ -378,9 +431,9 @@ impl State {
         Ok(Snapshot { chunks })
     }
 
-    /// Keeps a sample beside the chunks; `false` if one of its time is there.
-    pub fn insert_out_of_order(&mut self, t_ms: i64, value: OooValue) -> bool {
-        self.out_of_order.get_or_insert_default().insert(t_ms, value)
+    /// Keeps a sample beside the chunks; `false` if one of its time is there. `commit` as in [`OutOfOrder::insert`].
+    pub fn insert_out_of_order(&mut self, sample: LateSample, commit: (u64, u64)) -> bool {
+        self.out_of_order.get_or_insert_default().insert(sample, commit)
     }
     pub fn remove_out_of_order(&mut self, times: &[i64]) {
         if let Some(o) = &mut self.out_of_order {
