@@ -100,7 +100,7 @@ impl Db {
         let Some(wbl) = self.head.wbl.get() else { return Ok(()) };
         let bounds = |(a, b): (i64, i64), (c, d): (i64, i64)| (a.min(c), b.max(d));
         let all = self.head.series.all();
-        let late = all.iter().filter_map(|s| s.state().out_of_order.as_ref().and_then(|o| o.bounds())).reduce(bounds);
+        let late = all.iter().filter_map(|s| s.state().out_of_order().and_then(|o| o.bounds())).reduce(bounds);
         drop(all);
         let Some((oldest, newest)) = late else { return Ok(()) };
         // What comes from here on is in the new segment and stays there until next time.
@@ -296,7 +296,7 @@ impl Db {
                     // Not beyond what is there: later samples are not meant.
                     let state = s.state();
                     let (from, to) = (mint_ms.max(state.min_time()?), maxt_ms.min(state.max_time()?));
-                    (from <= to).then_some(Tombstone { series: s.series_ref, mint_ms: from, maxt_ms: to })
+                    (from <= to).then_some(Tombstone { series: s.series_ref(), mint_ms: from, maxt_ms: to })
                 })
                 .collect();
             if stones.is_empty() {

@@ -155,40 +155,36 @@ impl Drop for Reader {
     }
 }
 
-/// Which commits wrote a series' newest samples; empty in the steady state but for the last one: 24 bytes.
-#[derive(Debug, Default)]
+/// Which commit wrote a series' newest samples, and how many. What earlier commits wrote that some reader may not see is
+/// kept elsewhere, oldest first: in the steady state there is none. Packed, because every series has one: 12 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(Rust, packed(4))]
 pub struct Trail {
     last: u64,
-    last_count: u32,
-    #[allow(clippy::box_collection)] // 8 bytes instead of 24 in every series, for what is nearly always empty
-    older: Option<Box<Vec<(u64, u32)>>>,
+    count: u32,
 }
 
+/// Commits before the last one, and how many samples each wrote.
+pub type Older = Vec<(u64, u32)>;
+
 impl Trail {
-    /// Notes one sample of `commit`, and forgets what everybody sees.
+    /// Notes one sample of `commit`. Returns the commit before when not everybody sees that one yet.
     #[inline]
-    pub fn note(&mut self, commit: u64, low_watermark: u64) {
+    pub fn note(&mut self, commit: u64, low_watermark: u64) -> Option<(u64, u32)> {
         if commit == self.last {
-            self.last_count += 1;
-            return;
+            self.count += 1;
+            return None;
         }
-        if self.last > low_watermark {
-            self.older.get_or_insert_default().push((self.last, self.last_count));
-        }
-        (self.last, self.last_count) = (commit, 1);
-        if let Some(older) = &mut self.older {
-            older.retain(|(id, _)| *id > low_watermark);
-            if older.is_empty() {
-                self.older = None;
-            }
-        }
+        let before = (self.last, self.count);
+        (self.last, self.count) = (commit, 1);
+        (before.0 > low_watermark).then_some(before)
     }
     /// How many of the newest samples `reader` must not see.
-    pub fn hidden(&self, reader: &Reader) -> usize {
+    pub fn hidden(&self, older: &[(u64, u32)], reader: &Reader) -> usize {
         let mut hidden = 0;
-        for (id, count) in self.older.iter().flat_map(|o| o.iter()).chain([&(self.last, self.last_count)]) {
-            if hidden > 0 || !reader.sees(*id) {
-                hidden += *count as usize;
+        for (id, count) in older.iter().copied().chain([(self.last, self.count)]) {
+            if hidden > 0 || !reader.sees(id) {
+                hidden += count as usize;
             }
         }
         hidden
@@ -202,26 +198,30 @@ mod tests {
     #[test]
     fn readers_see_whole_commits_only() {
         let iso = Arc::new(Isolation::default());
-        let mut trail = Trail::default();
+        let (mut trail, mut older) = (Trail::default(), Older::new());
+        let note = |commit: &Commit<'_>, trail: &mut Trail, older: &mut Older| {
+            older.extend(trail.note(commit.id, iso.low_watermark()));
+        };
         let early = iso.reader(0);
         let a = iso.begin();
-        trail.note(a.id, iso.low_watermark());
-        trail.note(a.id, iso.low_watermark());
+        note(&a, &mut trail, &mut older);
+        note(&a, &mut trail, &mut older);
         let during = iso.reader(0);
-        assert_eq!((trail.hidden(&early), trail.hidden(&during)), (2, 2));
+        assert_eq!((trail.hidden(&older, &early), trail.hidden(&older, &during)), (2, 2));
         drop(a);
         let after = iso.reader(0);
-        assert_eq!((trail.hidden(&during), trail.hidden(&after)), (2, 0));
+        assert_eq!((trail.hidden(&older, &during), trail.hidden(&older, &after)), (2, 0));
         let b = iso.begin();
-        trail.note(b.id, iso.low_watermark());
+        note(&b, &mut trail, &mut older);
         drop(b);
-        assert_eq!((trail.hidden(&early), trail.hidden(&after), trail.hidden(&iso.reader(0))), (3, 1, 0));
+        let now = iso.reader(0);
+        let hidden = [&early, &after, &now].map(|r| trail.hidden(&older, r));
+        assert_eq!(hidden, [3, 1, 0]);
         let moment = iso.now();
         assert!(iso.has_passed(moment, 0) && !iso.has_passed(moment, 1), "readers from 0 on are in the way of 1");
-        drop((early, during, after));
+        drop((early, during, after, now));
         assert!(iso.has_passed(moment, 1));
         let c = iso.begin();
-        trail.note(c.id, iso.low_watermark());
-        assert!(trail.older.is_none(), "nobody needs the old numbers");
+        assert_eq!(trail.note(c.id, iso.low_watermark()), None, "nobody needs the old numbers");
     }
 }

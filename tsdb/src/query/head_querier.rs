@@ -93,8 +93,10 @@ impl Querier for HeadQuerier {
         let values = if matchers.is_empty() {
             self.head.all_label_values(name).into_iter().collect()
         } else {
-            let (series, _charge) = self.series(ctx, matchers)?;
-            self.head.label_values_of(&series, name)
+            ctx.check()?;
+            let refs = select(&self.head.index(), matchers)?;
+            let _charge = ctx.budget.charge(refs.len() as u64 * SERIES_BYTES)?;
+            self.head.label_values_among(&refs, name)
         };
         Ok(limited(values, hints.limit))
     }
@@ -122,7 +124,7 @@ impl Querier for HeadQuerier {
         let mut wanted: hashbrown::HashMap<u64, (Arc<MemSeries>, Vec<Exemplar>)> = hashbrown::HashMap::new();
         for matchers in matcher_sets {
             let (series, _charge) = self.series(ctx, matchers)?;
-            wanted.extend(series.into_iter().map(|s| (s.series_ref, (s, Vec::new()))));
+            wanted.extend(series.into_iter().map(|s| (s.series_ref(), (s, Vec::new()))));
         }
         for e in self.head.exemplars().iter().filter(|e| (self.mint_ms..=self.maxt_ms).contains(&e.t_ms)) {
             if let Some((_, list)) = wanted.get_mut(&e.series) {
@@ -167,7 +169,7 @@ impl SeriesSet for HeadSeriesSet {
             let read = |at| self.head.file_chunk(at);
             let state = series.state();
             let snapshot = state.snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
-            let late = state.out_of_order.as_ref().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
+            let late = state.out_of_order().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
             let late = late.unwrap_or_default();
             drop(state);
             if self.reader.is_expired() {
@@ -183,7 +185,7 @@ impl SeriesSet for HeadSeriesSet {
             }
             self.given += 1;
             QueryStats::add(&self.ctx.stats.series, 1);
-            let deleted = self.head.deleted(series.series_ref);
+            let deleted = self.head.deleted(series.series_ref());
             let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
             QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
