@@ -1,6 +1,6 @@
 //! One Alertmanager: the core behind a lock, the shell that sends, and what outside code calls.
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,8 +11,9 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::alert::PostableAlert;
+use crate::cluster::{self, Cluster, ClusterError};
 use crate::config::{Config, ConfigError};
-use crate::core::{Core, CoreOptions, Delivery, Inserted, LogChange, Now};
+use crate::core::{Core, CoreOptions, Delivery, Inserted, Intent, LogChange, Now, Place};
 use crate::history::History;
 use crate::matcher;
 use crate::metrics::Metrics;
@@ -21,7 +22,7 @@ use crate::notify::{self, Context};
 use crate::options::Options;
 use crate::receiver::http::Clients;
 use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
-use crate::store::{State, Store, StoreError};
+use crate::store::{self, Entry, State, Store, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,6 +32,8 @@ pub enum Error {
     Template(#[from] TemplateError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
 }
 
 /// Why a silence was not taken.
@@ -74,6 +77,7 @@ pub struct Alertmanager {
     pub(crate) started_at_ms: i64,
     pub(crate) get_permits: Semaphore,
     pub(crate) history: History,
+    cluster: OnceLock<Arc<Cluster>>,
 }
 
 impl Alertmanager {
@@ -83,9 +87,6 @@ impl Alertmanager {
             matcher::Mode::Classic.set();
         } else if options.features.iter().any(|f| f == "utf8-strict-mode") {
             matcher::Mode::Utf8.set();
-        }
-        if !options.cluster_listen_address.is_empty() && !options.cluster_peers.is_empty() {
-            tracing::warn!("Clustering is known, not built in yet: this Alertmanager runs alone");
         }
         let metrics = Metrics::new(&registry);
         let (text, loaded) = load(&options, &clock, &metrics)?;
@@ -122,11 +123,118 @@ impl Alertmanager {
             started_at_ms: now.wall_ms,
             get_permits: Semaphore::new(get_max),
             history: History::default(),
+            cluster: OnceLock::new(),
             clock,
         });
         am.reloaded(&text, true);
         am.register_gauges(&registry);
         Ok(am)
+    }
+
+    /// Joins the cluster of the options, or does nothing if there is none. To be called once, before
+    /// [`Alertmanager::run`], on the runtime that runs it.
+    pub async fn join(self: &Arc<Self>) -> Result<(), Error> {
+        let options = self.options.cluster.clone();
+        if options.listen_address.is_empty() {
+            return Ok(());
+        }
+        let cluster = cluster::start(self, options, &self.options.storage_path, self.clock.now_ms()).await?;
+        tracing::info!(name = &*cluster.name, address = %cluster.advertised, "Clustering as");
+        let _ = self.cluster.set(cluster);
+        Ok(())
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.get()
+    }
+
+    /// Where peers reach this member; None without a cluster.
+    pub fn cluster_address(&self) -> Option<std::net::SocketAddr> {
+        self.cluster().map(|c| c.advertised)
+    }
+
+    pub(crate) fn set_place(&self, place: Place) {
+        self.core().set_place(place);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn receive_intent(&self, intent: Intent) {
+        self.core().receive_intent(intent, self.now());
+    }
+
+    /// Takes in what a peer knows, records with their lengths. What was news is written down, and not passed on: the peer
+    /// has told everybody itself.
+    pub(crate) fn receive_entries(self: &Arc<Self>, bytes: &[u8]) {
+        let (mut silences, mut log, mut alerts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut unknown, now) = (0usize, self.now());
+        let entries: Vec<Option<Entry>> = store::delimited(bytes).map(|record| Entry::read(record?)).collect();
+        {
+            let mut core = self.core();
+            for entry in entries {
+                match entry {
+                    Some(Entry::Silence(s)) => {
+                        let id = s.id.clone();
+                        if core.receive_silence(s, now) {
+                            silences.extend(core.silences.get(&id).cloned());
+                        }
+                    }
+                    Some(Entry::Log(change)) => {
+                        if core.receive_log(change.clone(), now) {
+                            log.push(change);
+                        }
+                    }
+                    Some(Entry::Alerts(all)) => {
+                        alerts.extend(all.into_iter().filter_map(|a| core.receive_alert(a, now)))
+                    }
+                    Some(Entry::Group(_)) | None => unknown += 1,
+                }
+            }
+        }
+        if unknown > 0 {
+            tracing::warn!(unknown, "A peer sent entries that cannot be read");
+        }
+        self.keep(self.store.write_alerts(&alerts), "Alerts of a peer");
+        if !alerts.is_empty() {
+            self.wake.notify_one();
+        }
+        if !silences.is_empty() || !log.is_empty() {
+            let am = self.clone();
+            tokio::task::spawn_blocking(move || {
+                let written = am.store.write_silences(&silences).and_then(|()| am.store.write_log(&log));
+                if written.is_err() {
+                    am.metrics.journal_errors.inc();
+                }
+            });
+        }
+    }
+
+    /// All that a peer should know, as records. The log comes first: it says what need not be told again.
+    pub(crate) fn everything(&self) -> Vec<Vec<u8>> {
+        let (log, silences, alerts) = {
+            let core = self.core();
+            let log: Vec<LogChange> = core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
+            let silences: Vec<Arc<Silence>> = core.silences.iter().cloned().collect();
+            (log, silences, core.kept_alerts())
+        };
+        let retention_ms = self.options.retention_ms;
+        let log = log.iter().map(store::log_record);
+        let silences = silences.iter().map(|s| store::silence_record(s, retention_ms));
+        log.chain(silences).chain(alerts.iter().map(|a| store::alert_record(a))).collect()
+    }
+
+    /// Tells peers that this member is at it, for as long as one peer timeout; again while it tries. 0 takes it back.
+    fn announce(&self, delivery: &Delivery, is_over: bool) {
+        if let Some(cluster) = self.cluster() {
+            let lease_ms = if is_over { 0 } else { cluster.options.peer_timeout_ms };
+            cluster.announce(&Intent { key: delivery.key.clone(), holder: cluster.name.clone(), lease_ms });
+        }
+    }
+
+    /// How often an intent is renewed; never without a cluster.
+    fn renewal(&self) -> Duration {
+        self.cluster().map_or(Duration::from_secs(86_400), |c| {
+            Duration::from_millis((c.options.peer_timeout_ms / 3).max(100).unsigned_abs())
+        })
     }
 
     /// The routes of API and pages, under the route prefix.
@@ -150,6 +258,10 @@ impl Alertmanager {
         let inserted = self.core().insert(alerts, self.now());
         // In the file when this returns, on the disk within a second: see `run`.
         self.keep(self.store.write_alerts(&inserted.changed), "Alerts");
+        if let (Some(cluster), false) = (self.cluster(), inserted.to_share.is_empty()) {
+            let records: Vec<Vec<u8>> = inserted.to_share.iter().map(|a| store::alert_record(a)).collect();
+            cluster.tell(&records);
+        }
         self.metrics.dispatch.observe_duration(self.clock.monotonic().saturating_sub(started));
         self.wake.notify_one();
         inserted
@@ -189,7 +301,12 @@ impl Alertmanager {
 
     async fn save_silences(self: &Arc<Self>, changed: Vec<Arc<Silence>>) -> Result<(), SilenceFailure> {
         let am = self.clone();
+        let records: Vec<Vec<u8>> =
+            changed.iter().map(|s| store::silence_record(s, self.options.retention_ms)).collect();
         let written = tokio::task::spawn_blocking(move || am.store.write_silences(&changed)).await;
+        if let Some(cluster) = self.cluster() {
+            cluster.tell(&records);
+        }
         match written {
             Ok(Ok(())) => Ok(()),
             _ => {
@@ -276,6 +393,9 @@ impl Alertmanager {
                 Some(_) = deliveries.join_next() => {}
             }
         }
+        if let Some(cluster) = self.cluster() {
+            cluster.leave().await;
+        }
         // What is nearly through gets the chance to be remembered; retries go on after the next start.
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, async { while deliveries.join_next().await.is_some() {} }).await;
         deliveries.shutdown().await;
@@ -325,7 +445,15 @@ impl Alertmanager {
                         Some(p) => p.acquire().await.ok(),
                         None => None,
                     };
-                    let tried = notify::deliver(&loaded.context, &loaded.clients, &delivery).await;
+                    am.announce(&delivery, false);
+                    let deliver = notify::deliver(&loaded.context, &loaded.clients, &delivery);
+                    let mut deliver = std::pin::pin!(deliver);
+                    let tried = loop {
+                        tokio::select! {
+                            tried = &mut deliver => break tried,
+                            () = tokio::time::sleep(am.renewal()) => am.announce(&delivery, false),
+                        }
+                    };
                     am.history.push(
                         &delivery,
                         am.clock.now_ms(),
@@ -339,6 +467,7 @@ impl Alertmanager {
                     // The log is on disk before the group's next step: a crash then repeats nothing.
                     am.save(vec![change]).await;
                 }
+                am.announce(&delivery, true);
                 // One integration was busy, so at most one delivery follows.
                 next = more.into_iter().next();
             }
@@ -348,6 +477,10 @@ impl Alertmanager {
 
     /// Writes changes of the notification log and waits until they are durable.
     async fn save(self: &Arc<Self>, changes: Vec<LogChange>) {
+        if let Some(cluster) = self.cluster() {
+            // Before the disk: a peer that hears of it late would tell it again.
+            cluster.tell(&changes.iter().map(store::log_record).collect::<Vec<_>>());
+        }
         let am = self.clone();
         let written = tokio::task::spawn_blocking(move || am.store.write_log(&changes)).await;
         if !matches!(written, Ok(Ok(()))) {
@@ -374,11 +507,6 @@ impl Alertmanager {
             "The number of silences in the state map.",
             count(|c, _| c.silences.len() as f64),
         );
-        registry.gauge_fn(
-            "alertmanager_cluster_enabled",
-            "Indicates whether the clustering is enabled or not.",
-            || 0.0,
-        );
         registry.info(
             "alertmanager_build_info",
             "A metric with a constant '1' value labeled by version, revision, branch and the rest.",
@@ -388,6 +516,7 @@ impl Alertmanager {
         registry.named_collector("alertmanager_states", move |out| {
             if let Some(am) = am.upgrade() {
                 crate::metrics::states(&am.core(), am.clock.now_ms(), out);
+                crate::metrics::cluster(am.cluster().map(|c| (c.view(), c.counts())), out);
             }
         });
     }

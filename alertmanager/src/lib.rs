@@ -3,6 +3,7 @@ pub mod alert;
 mod api;
 mod app;
 pub mod check;
+mod cluster;
 pub mod config;
 pub mod core;
 mod history;
@@ -21,6 +22,7 @@ pub mod time_interval;
 
 pub use alert::PostableAlert;
 pub use app::{Alertmanager, Error, SilenceFailure};
+pub use cluster::{ClusterError, ClusterOptions};
 pub use options::Options;
 
 /// The Alertmanager whose behaviour this follows, as clients that ask for a version see it.

@@ -1,5 +1,8 @@
 //! Alertmanager's own metrics, under upstream's names.
-use ferula_instrument::{Counter, CounterVec, Gauge, Histogram, HistogramVec, Registry};
+use ferula_instrument::{Counter, CounterVec, Family, Gauge, Histogram, HistogramVec, Registry};
+use ferula_model::MetricType;
+
+use crate::cluster::{Counts, View};
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -170,6 +173,78 @@ pub fn states(core: &crate::core::Core, now_ms: i64, out: &mut Vec<ferula_instru
     let silences =
         [("active", count(State::Active)), ("expired", count(State::Expired)), ("pending", count(State::Pending))];
     out.push(gauges("alertmanager_silences", "How many silences by state.", &silences));
+}
+
+/// What the cluster looks like; without one it is only said that there is none.
+pub(crate) fn cluster(state: Option<(View, Counts)>, out: &mut Vec<Family>) {
+    let one = |name: &'static str, help: &'static str, metric_type: MetricType, n: f64| {
+        let mut family = Family { name: name.into(), help: help.into(), ..Default::default() };
+        family.metric_type = metric_type;
+        match name.contains("_messages_") && !name.contains("pruned") {
+            true => family.push_with([("msg_type", "update".into())], n),
+            false => family.push_with([], n),
+        };
+        family
+    };
+    let enabled = f64::from(u8::from(state.is_some()));
+    let help = "Indicates whether the clustering is enabled or not.";
+    out.push(one("alertmanager_cluster_enabled", help, MetricType::Gauge, enabled));
+    let Some((view, c)) = state else { return };
+    for (name, help, n) in [
+        ("alertmanager_cluster_members", "Number indicating current number of members in cluster.", view.members.len()),
+        (
+            "alertmanager_peer_position",
+            "Position the Alertmanager instance believes it's in. The position determines a peer's behavior in the cluster.",
+            view.position,
+        ),
+        (
+            "alertmanager_cluster_failed_peers",
+            "Number indicating the current number of failed peers in the cluster.",
+            view.failed,
+        ),
+        (
+            "alertmanager_cluster_health_score",
+            "Health score of the cluster. Lower values are better and zero means 'totally healthy'.",
+            view.failed,
+        ),
+    ] {
+        out.push(one(name, help, MetricType::Gauge, n as f64));
+    }
+    for (name, help, n) in [
+        ("alertmanager_cluster_messages_sent_total", "Total number of cluster messages sent.", c.sent),
+        ("alertmanager_cluster_messages_sent_size_total", "Total size of cluster messages sent.", c.sent_bytes),
+        ("alertmanager_cluster_messages_received_total", "Total number of cluster messages received.", c.received),
+        (
+            "alertmanager_cluster_messages_received_size_total",
+            "Total size of cluster messages received.",
+            c.received_bytes,
+        ),
+        ("alertmanager_cluster_messages_pruned_total", "Total number of cluster messages pruned.", c.pruned),
+        ("alertmanager_cluster_peers_joined_total", "A counter of the number of peers that have joined.", c.joined),
+        ("alertmanager_cluster_peers_left_total", "A counter of the number of peers that have left.", c.left),
+        (
+            "alertmanager_cluster_reconnections_total",
+            "A counter of the number of cluster peer reconnections.",
+            c.reconnections,
+        ),
+        (
+            "alertmanager_cluster_reconnections_failed_total",
+            "A counter of the number of failed cluster peer reconnection attempts.",
+            c.reconnections_failed,
+        ),
+    ] {
+        out.push(one(name, help, MetricType::Counter, n as f64));
+    }
+    let mut info = Family {
+        name: "alertmanager_cluster_peer_info".into(),
+        help: "A metric with a constant '1' value labeled by peer name.".into(),
+        ..Default::default()
+    };
+    info.metric_type = MetricType::Gauge;
+    for member in &view.members {
+        info.push_with([("peer", member.name.clone().into())], 1.0);
+    }
+    out.push(info);
 }
 
 fn gauges(name: &'static str, help: &'static str, values: &[(&'static str, u64)]) -> ferula_instrument::Family {

@@ -1,6 +1,8 @@
 //! The settings of one Alertmanager: upstream's flags as plain values.
 use std::path::PathBuf;
 
+use crate::cluster::ClusterOptions;
+
 /// Field by field the flag of the same name; durations in milliseconds, 0 meaning "no bound" for limits.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -46,10 +48,8 @@ pub struct Options {
     pub get_concurrency: usize,
     /// `--web.timeout`
     pub timeout_ms: i64,
-    /// `--cluster.listen-address`; empty switches high availability off, the only mode built in
-    pub cluster_listen_address: String,
-    /// `--cluster.peer`
-    pub cluster_peers: Vec<String>,
+    /// `--cluster.*`
+    pub cluster: ClusterOptions,
     /// `--enable-feature`, split at commas
     pub features: Vec<String>,
     /// Seed of back-off jitter and of silence ids' randomness; 0 takes the system's.
@@ -80,8 +80,7 @@ impl Default for Options {
             route_prefix: String::new(),
             get_concurrency: 0,
             timeout_ms: 0,
-            cluster_listen_address: String::new(),
-            cluster_peers: Vec::new(),
+            cluster: ClusterOptions::default(),
             features: Vec::new(),
             seed: 0,
         }

@@ -24,6 +24,8 @@ use crate::silence::Silence;
 
 mod encode;
 
+pub(crate) use encode::{delimit, delimited};
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{path}: {source}")]
@@ -94,8 +96,8 @@ impl Store {
                 Err(e) => return Err(at(&path)(e)),
             };
             let mut bad = 0;
-            for message in encode::delimited(&bytes) {
-                let taken = message.and_then(|m| take(core, kind, m, retention_ms, now_ms));
+            for message in delimited(&bytes) {
+                let taken = message.and_then(|m| take(core, &record(kind, m), retention_ms, now_ms));
                 bad += usize::from(taken.is_none());
             }
             if bad > 0 {
@@ -105,8 +107,7 @@ impl Store {
         }
         let (journal, recovered) =
             Journal::open(fs.clone(), &dir.join("journal"), ferula_journal::Options::default(), |record| {
-                let taken = record.split_first().and_then(|(kind, rest)| take(core, *kind, rest, retention_ms, now_ms));
-                damaged += usize::from(taken.is_none());
+                damaged += usize::from(take(core, record, retention_ms, now_ms).is_none());
             })?;
         if damaged > 0 || !recovered.damage.is_empty() {
             tracing::warn!(unknown = damaged, damage = recovered.damage.len(), "The journal was read with gaps");
@@ -115,10 +116,7 @@ impl Store {
     }
 
     fn append(&self, kind: u8, message: &[u8]) -> Result<Ticket, StoreError> {
-        let mut record = Vec::with_capacity(1 + message.len());
-        record.push(kind);
-        record.extend_from_slice(message);
-        Ok(self.journal.append(&record)?)
+        Ok(self.journal.append(&record(kind, message))?)
     }
 
     /// Returns when the entries are durable.
@@ -148,7 +146,7 @@ impl Store {
             size += message.len();
             batch.push(message);
             if size >= ALERTS_BYTES || i + 1 == changes.len() {
-                last = Some(self.append(ALERTS, &encode::delimit(&batch))?);
+                last = Some(self.append(ALERTS, &delimit(&batch))?);
                 (batch, size) = (Vec::new(), 0);
             }
         }
@@ -187,7 +185,7 @@ impl Store {
                 ("groups", groups, None),
             ] {
                 let path = self.dir.join(name);
-                let bytes = encode::delimit(&messages);
+                let bytes = delimit(&messages);
                 self.fs.write_atomically(&path, &bytes).map_err(at(&path))?;
                 if let Some(gauge) = size {
                     gauge.set(bytes.len() as f64);
@@ -203,29 +201,64 @@ impl Store {
     }
 }
 
+/// One record of the journal, as it also travels between members of a cluster.
+pub(crate) enum Entry {
+    Silence(Silence),
+    Log(LogChange),
+    Alerts(Vec<Alert>),
+    Group(GroupTimer),
+}
+
+impl Entry {
+    /// None for what is none.
+    pub(crate) fn read(record: &[u8]) -> Option<Entry> {
+        let (kind, message) = record.split_first()?;
+        Some(match *kind {
+            SILENCE => Entry::Silence(encode::read_silence(message)?),
+            LOG_ENTRY => Entry::Log(encode::read_log_entry(message)?),
+            ALERT => Entry::Alerts(vec![encode::read_alert(message)?]),
+            ALERTS => {
+                Entry::Alerts(delimited(message).map(|one| encode::read_alert(one?)).collect::<Option<Vec<_>>>()?)
+            }
+            GROUP => Entry::Group(encode::read_group(message)?),
+            _ => return None,
+        })
+    }
+}
+
+fn record(kind: u8, message: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(1 + message.len());
+    record.push(kind);
+    record.extend_from_slice(message);
+    record
+}
+
+/// Records for peers.
+pub(crate) fn silence_record(silence: &Silence, retention_ms: i64) -> Vec<u8> {
+    record(SILENCE, &encode::silence(silence, retention_ms))
+}
+pub(crate) fn log_record((key, entry): &LogChange) -> Vec<u8> {
+    record(LOG_ENTRY, &encode::log_entry(key, entry))
+}
+pub(crate) fn alert_record(alert: &Alert) -> Vec<u8> {
+    record(ALERT, &encode::alert(alert))
+}
+
 /// Gives one entry to the core; None if it is not one. What has expired meanwhile is dropped in silence.
-fn take(core: &mut Core, kind: u8, message: &[u8], retention_ms: i64, now_ms: i64) -> Option<()> {
-    match kind {
-        SILENCE => {
-            let silence = encode::read_silence(message)?;
+fn take(core: &mut Core, record: &[u8], retention_ms: i64, now_ms: i64) -> Option<()> {
+    match Entry::read(record)? {
+        Entry::Silence(silence) => {
             if silence.ends_at_ms.saturating_add(retention_ms) > now_ms {
                 core.silences.merge(silence);
             }
         }
-        LOG_ENTRY => {
-            let (key, entry) = encode::read_log_entry(message)?;
+        Entry::Log((key, entry)) => {
             if entry.expires_at_ms > now_ms {
                 core.nflog.merge(key, entry);
             }
         }
-        ALERT => core.restore(encode::read_alert(message)?),
-        GROUP => core.restore_timer(encode::read_group(message)?),
-        ALERTS => {
-            for one in encode::delimited(message) {
-                take(core, ALERT, one?, retention_ms, now_ms)?;
-            }
-        }
-        _ => return None,
+        Entry::Alerts(alerts) => alerts.into_iter().for_each(|a| core.restore(a)),
+        Entry::Group(timer) => core.restore_timer(timer),
     }
     Some(())
 }

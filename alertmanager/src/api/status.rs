@@ -14,8 +14,15 @@ use crate::time;
 
 #[derive(Serialize)]
 struct Cluster {
-    peers: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Arc<str>>,
+    peers: Vec<Peer>,
     status: &'static str,
+}
+#[derive(Serialize)]
+struct Peer {
+    address: String,
+    name: String,
 }
 #[derive(Serialize)]
 struct Original {
@@ -40,9 +47,17 @@ struct Status {
     version_info: VersionInfo,
 }
 
+fn cluster(am: &App) -> Cluster {
+    let Some(cluster) = am.cluster() else { return Cluster { name: None, peers: Vec::new(), status: "disabled" } };
+    let view = cluster.view();
+    let peers = view.members.into_iter().map(|m| Peer { address: m.addr.to_string(), name: m.name });
+    let status = if view.is_settled { "ready" } else { "settling" };
+    Cluster { name: Some(cluster.name.clone()), peers: peers.collect(), status }
+}
+
 pub async fn status(State(am): State<App>) -> Response {
     json(&Status {
-        cluster: Cluster { peers: [], status: "disabled" },
+        cluster: cluster(&am),
         config: Original { original: am.loaded().config.to_yaml() },
         uptime: time::format_api(am.started_at_ms),
         version_info: VersionInfo {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use ferula_alertmanager::{Alertmanager, Options};
+use ferula_alertmanager::{Alertmanager, ClusterOptions, Options};
 use ferula_instrument::{Registry, register_process};
 use ferula_model::SystemClock;
 use ferula_net::listen::{ListenOptions, Listener};
@@ -25,6 +25,9 @@ fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let flags = super::parse(PROGRAM, "Routes, groups and delivers alerts.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
     super::refuse_web_config(flags.text("web.config.file"))?;
+    if !flags.text("cluster.tls-config").is_empty() {
+        return Err(Stop::Failed("--cluster.tls-config: known, not built in yet".to_owned()));
+    }
     block_on(async { run(open(options(&flags), Registry::new()).await?, stop_signal()).await })
 }
 
@@ -56,10 +59,31 @@ fn options(flags: &Values) -> Options {
         route_prefix: flags.text("web.route-prefix").to_owned(),
         get_concurrency: count("web.get-concurrency"),
         timeout_ms: flags.duration_ms("web.timeout"),
-        cluster_listen_address: flags.text("cluster.listen-address").to_owned(),
-        cluster_peers: flags.all("cluster.peer").to_vec(),
+        cluster: cluster_options(flags),
         features: flags.all("enable-feature").to_vec(),
         ..Options::default()
+    }
+}
+
+fn cluster_options(flags: &Values) -> ClusterOptions {
+    let ms = |name: &str| flags.duration_ms(&format!("cluster.{name}"));
+    let text = |name: &str| flags.text(&format!("cluster.{name}")).to_owned();
+    ClusterOptions {
+        listen_address: text("listen-address"),
+        advertise_address: text("advertise-address"),
+        peers: flags.all("cluster.peer").to_vec(),
+        peer_name: text("peer-name"),
+        peer_timeout_ms: ms("peer-timeout"),
+        peers_resolve_timeout_ms: ms("peers-resolve-timeout"),
+        gossip_interval_ms: ms("gossip-interval"),
+        pushpull_interval_ms: ms("pushpull-interval"),
+        tcp_timeout_ms: ms("tcp-timeout"),
+        probe_timeout_ms: ms("probe-timeout"),
+        probe_interval_ms: ms("probe-interval"),
+        settle_timeout_ms: ms("settle-timeout"),
+        reconnect_interval_ms: ms("reconnect-interval"),
+        reconnect_timeout_ms: ms("reconnect-timeout"),
+        label: text("label"),
     }
 }
 
@@ -75,6 +99,7 @@ pub(crate) async fn open(options: Options, registry: Registry) -> Result<Ready, 
     let listener =
         Listener::bind(&options.listen_addresses, ListenOptions::default()).await.map_err(|e| e.to_string())?;
     let alertmanager = Alertmanager::new(options, Arc::new(SystemClock), registry).map_err(|e| e.to_string())?;
+    alertmanager.join().await.map_err(|e| e.to_string())?;
     Ok(Ready { alertmanager, listener })
 }
 

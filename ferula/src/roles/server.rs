@@ -117,6 +117,7 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
         },
         query_concurrency: count("query.max-concurrency").max(1),
         per_step_stats: has("promql-per-step-stats"),
+        memory: ferula_model::Budget::root("process", u64::MAX),
         query_memory_bytes_max: query_memory_bytes(),
         remote_write: ferula_server::ingest::remote_write::Limits {
             accepted: flags

@@ -1,0 +1,211 @@
+//! Streams between members: news one way, and exchanges of everything both ways.
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use super::wire::{self, Hello, WireError};
+use super::{Cluster, Command, Member};
+use crate::app::Alertmanager;
+
+/// Streams that may come in at a time.
+const STREAMS_MAX: usize = 256;
+/// News that may wait for one member.
+pub(super) const QUEUE: usize = 4_096;
+/// A stream without news is closed by the one who speaks, before the one who listens gives up.
+const SPEAKER_IDLE: Duration = Duration::from_secs(60);
+const LISTENER_IDLE: Duration = Duration::from_secs(180);
+
+/// What streams need of their member.
+#[derive(Clone)]
+pub(super) struct Ends {
+    pub am: Weak<Alertmanager>,
+    pub cluster: Arc<Cluster>,
+    pub me: Member,
+}
+
+impl Ends {
+    fn hello(&self, is_exchange: bool) -> Hello {
+        Hello { label: self.cluster.options.label.clone(), from: self.me.clone(), is_exchange }
+    }
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.cluster.options.tcp_timeout_ms.max(1).unsigned_abs())
+    }
+    async fn timely<T>(&self, what: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
+        tokio::time::timeout(self.patience(), what).await.unwrap_or(Err(WireError::Timeout))
+    }
+    async fn connect(&self, to: SocketAddr) -> Result<TcpStream, WireError> {
+        let stream = self.timely(async { Ok(TcpStream::connect(to).await?) }).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn take(&self, kind: u8, payload: &[u8]) {
+        self.cluster.count(|c| {
+            c.received += 1;
+            c.received_bytes += payload.len() as u64;
+        });
+        let Some(am) = self.am.upgrade() else { return };
+        match kind {
+            wire::ENTRIES => am.receive_entries(payload),
+            wire::INTENT => {
+                if let Some(intent) = wire::read_intent(payload) {
+                    am.receive_intent(intent);
+                }
+            }
+            // A newer member's news; what they mean is not known here.
+            _ => tracing::debug!(kind, "A frame of an unknown kind"),
+        }
+    }
+
+    async fn write_everything(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), WireError> {
+        let records = self.am.upgrade().map(|am| am.everything()).unwrap_or_default();
+        for frame in wire::entry_frames(&records) {
+            self.timely(async { Ok(to.write_all(&frame).await?) }).await?;
+        }
+        self.timely(async {
+            to.write_all(&wire::frame(wire::END, &[])).await?;
+            Ok(to.flush().await?)
+        })
+        .await
+    }
+
+    async fn read_everything(&self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), WireError> {
+        loop {
+            match self.timely(wire::read_frame(from)).await? {
+                (wire::END, _) => return Ok(()),
+                (kind, payload) => self.take(kind, &payload),
+            }
+        }
+    }
+}
+
+/// Exchanges everything with whoever listens at `to`, and says who that is.
+pub(super) async fn exchange(ends: Ends, to: SocketAddr) -> Result<Member, WireError> {
+    let (read, write) = ends.connect(to).await?.into_split();
+    let (mut read, mut write) = (BufReader::new(read), BufWriter::new(write));
+    ends.timely(wire::write_hello(&mut write, &ends.hello(true))).await?;
+    let hello = ends.timely(wire::read_hello(&mut read, &ends.cluster.options.label)).await?;
+    if hello.from.addr == ends.me.addr {
+        return Ok(hello.from); // ourselves, found through a name for all members
+    }
+    ends.write_everything(&mut write).await?;
+    ends.read_everything(&mut read).await?;
+    Ok(hello.from)
+}
+
+/// Carries news to one member until the sender is dropped. What cannot be delivered is dropped, the next exchange makes up
+/// for it.
+pub(super) async fn speak(ends: Ends, to: SocketAddr, mut news: mpsc::Receiver<Arc<[u8]>>) {
+    let mut stream: Option<BufWriter<TcpStream>> = None;
+    loop {
+        let next = match &stream {
+            None => news.recv().await,
+            Some(_) => match tokio::time::timeout(SPEAKER_IDLE, news.recv()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    stream = None;
+                    continue;
+                }
+            },
+        };
+        let Some(frame) = next else { return };
+        // A stream may have broken unnoticed: a second one is tried at once.
+        let mut is_through = false;
+        for _ in 0..2 {
+            let mut open = match stream.take() {
+                Some(open) => open,
+                None => match begin(&ends, to).await {
+                    Ok(open) => open,
+                    Err(error) => {
+                        tracing::debug!(%to, %error, "A member cannot be reached");
+                        break;
+                    }
+                },
+            };
+            let is_last = news.is_empty();
+            let written = ends
+                .timely(async {
+                    open.write_all(&frame).await?;
+                    if is_last {
+                        open.flush().await?;
+                    }
+                    Ok(())
+                })
+                .await;
+            if written.is_ok() {
+                (stream, is_through) = (Some(open), true);
+                break;
+            }
+        }
+        ends.cluster.count(|c| match is_through {
+            true => {
+                c.sent += 1;
+                c.sent_bytes += frame.len() as u64;
+            }
+            false => c.pruned += 1,
+        });
+    }
+}
+
+async fn begin(ends: &Ends, to: SocketAddr) -> Result<BufWriter<TcpStream>, WireError> {
+    let mut stream = BufWriter::new(ends.connect(to).await?);
+    ends.timely(wire::write_hello(&mut stream, &ends.hello(false))).await?;
+    Ok(stream)
+}
+
+/// Takes streams in for as long as it is polled.
+pub(super) async fn listen(ends: Ends, listener: TcpListener, commands: mpsc::Sender<Command>) {
+    let permits = Arc::new(Semaphore::new(STREAMS_MAX));
+    let mut streams = tokio::task::JoinSet::new();
+    loop {
+        while streams.try_join_next().is_some() {}
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: others may be given back.
+                tracing::warn!(%error, "A cluster stream could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (ends, commands) = (ends.clone(), commands.clone());
+        streams.spawn(async move {
+            let _permit = permit;
+            if let Err(error) = hear(&ends, stream, &commands).await {
+                tracing::debug!(%error, "A cluster stream ended");
+            }
+        });
+    }
+}
+
+async fn hear(ends: &Ends, stream: TcpStream, commands: &mpsc::Sender<Command>) -> Result<(), WireError> {
+    let (read, write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let hello = ends.timely(wire::read_hello(&mut read, &ends.cluster.options.label)).await?;
+    if hello.is_exchange {
+        let mut write = BufWriter::new(write);
+        ends.timely(wire::write_hello(&mut write, &ends.hello(true))).await?;
+        if hello.from.addr == ends.me.addr {
+            return Ok(());
+        }
+        ends.read_everything(&mut read).await?;
+        ends.write_everything(&mut write).await?;
+        let _ = commands.send(Command::Met(hello.from)).await;
+        return Ok(());
+    }
+    loop {
+        match tokio::time::timeout(LISTENER_IDLE, wire::read_frame(&mut read)).await {
+            Err(_) => return Ok(()),
+            Ok(Err(WireError::Io(e))) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Ok(frame) => {
+                let (kind, payload) = frame?;
+                ends.take(kind, &payload);
+            }
+        }
+    }
+}
