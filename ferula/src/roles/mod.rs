@@ -3,6 +3,7 @@ pub(crate) mod alertmanager;
 mod alertmanager_flags;
 pub(crate) mod all_in_one;
 pub(crate) mod node_exporter;
+pub(crate) mod promtool;
 pub(crate) mod server;
 mod server_flags;
 
@@ -19,7 +20,7 @@ pub(crate) fn version_text(program: &str) -> String {
     // Tools compare these numbers, so each role names the upstream release whose behaviour it follows.
     let server = ferula_server::info::BuildInfo::default().version;
     let version = match program {
-        "prometheus" => server.as_str(),
+        "prometheus" | "promtool" => server.as_str(),
         "alertmanager" => ferula_alertmanager::VERSION,
         "node_exporter" => ferula_exporters_node::VERSION,
         _ => env!("CARGO_PKG_VERSION"),
