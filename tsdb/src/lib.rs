@@ -14,8 +14,10 @@ mod observed;
 mod options;
 pub mod query;
 pub mod record;
+mod reload;
 pub mod replay;
 pub mod restart;
+mod retention;
 pub mod status;
 pub mod wal;
 

@@ -37,6 +37,7 @@ impl Db {
     }
 
     fn compact_locked(&self) -> Result<(), Error> {
+        self.reload_blocks_locked()?;
         let range = self.options.block_range_ms;
         let mut was_cut = false;
         while self.head.is_initialised() {
@@ -105,7 +106,7 @@ impl Db {
     /// Writes all samples that came out of order into blocks of their own, one for each range; these overlap others and
     /// are merged with them next.
     pub(crate) fn out_of_order_to_blocks(&self) -> Result<(), Error> {
-        let Some(wbl) = &self.head.wbl else { return Ok(()) };
+        let Some(wbl) = self.head.wbl.get() else { return Ok(()) };
         let bounds = |(a, b): (i64, i64), (c, d): (i64, i64)| (a.min(c), b.max(d));
         let all = self.head.series.all();
         let late = all.iter().filter_map(|s| s.state().out_of_order().and_then(|o| o.bounds())).reduce(bounds);
@@ -199,7 +200,7 @@ impl Db {
 
     /// Merges the blocks that the plan names; `false` when there are none.
     fn merge_once(&self) -> Result<bool, Error> {
-        let blocks = self.blocks();
+        let blocks: Vec<Arc<Block>> = self.blocks().iter().filter(|b| !self.is_delayed(&b.meta)).cloned().collect();
         let metas: Vec<&Meta> = blocks.iter().map(|b| &b.meta).collect();
         let chosen = plan(&metas, &ranges(self.options.block_range_ms, self.max_block_range()));
         let parents: Vec<Arc<Block>> = chosen.iter().filter_map(|i| blocks.get(*i).cloned()).collect();
@@ -213,7 +214,7 @@ impl Db {
 
     fn max_block_range(&self) -> i64 {
         const MONTH_MS: i64 = 31 * 24 * 60 * 60 * 1000;
-        match (self.options.max_block_range_ms, self.options.retention_ms) {
+        match (self.options.max_block_range_ms, self.limits.retention_ms()) {
             (0, 0) => MONTH_MS,
             (0, retention) => {
                 (retention / 10).clamp(self.options.block_range_ms, MONTH_MS.max(self.options.block_range_ms))
@@ -266,16 +267,20 @@ impl Db {
     }
 
     fn add_block(&self, block: Block) {
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new: Vec<Arc<Block>> = blocks.iter().cloned().collect();
+        let mut new: Vec<Arc<Block>> = self.blocks().iter().cloned().collect();
         new.push(Arc::new(block));
+        self.set_blocks(new);
+    }
+
+    /// To be called while `compacting` is held.
+    pub(crate) fn set_blocks(&self, mut new: Vec<Arc<Block>>) {
         new.sort_by_key(|b| (b.meta.min_time_ms, b.meta.max_time_ms));
-        *blocks = new.into();
+        *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = new.into();
         self.block_generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes a block out of service and removes its folder. Readers that hold it keep their mappings.
-    fn remove_block(&self, block: &Block) -> Result<(), Error> {
+    pub(crate) fn remove_block(&self, block: &Block) -> Result<(), Error> {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         *blocks = blocks.iter().filter(|b| b.meta.ulid != block.meta.ulid).cloned().collect();
         drop(blocks);
@@ -284,31 +289,6 @@ impl Db {
         self.fs.rename(&block.dir, &gone).map_err(Error::io("renaming", &block.dir))?;
         self.fs.sync_dir(&self.dir).map_err(Error::io("syncing", &self.dir))?;
         self.fs.remove_dir_all(&gone).map_err(Error::io("removing", &gone))
-    }
-
-    fn apply_retention(&self) -> Result<(), Error> {
-        let blocks = self.blocks();
-        let newest = blocks.iter().map(|b| b.meta.max_time_ms).max().unwrap_or(0);
-        let retention = self.options.retention_ms;
-        for b in blocks.iter().filter(|b| retention > 0 && newest - b.meta.max_time_ms >= retention) {
-            tracing::info!(ulid = b.meta.ulid, "the block is older than the retention");
-            self.counts.time_retentions.fetch_add(1, Ordering::Relaxed);
-            self.remove_block(b)?;
-        }
-        if self.options.retention_size_bytes > 0 {
-            let mut left = self.options.retention_size_bytes;
-            let mut too_much = false;
-            for b in self.blocks().iter().rev() {
-                too_much = too_much || b.size_bytes > left;
-                left = left.saturating_sub(b.size_bytes);
-                if too_much {
-                    tracing::info!(ulid = b.meta.ulid, "the block exceeds the size limit");
-                    self.counts.size_retentions.fetch_add(1, Ordering::Relaxed);
-                    self.remove_block(b)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Marks samples of the inclusive range as deleted, in the head and in every block, durably.
@@ -366,8 +346,9 @@ impl Db {
         self.wait_until_replayed()?;
         let _no_compaction = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let ulid = self.ulid();
-        let random = ulid.get(10..).unwrap_or(&ulid).to_ascii_lowercase();
-        let name = format!("{}-{random}", utc(self.clock.now_ms()));
+        // Upstream's name: sixteen hexadecimal digits behind the time.
+        let random = std::collections::hash_map::RandomState::new().hash_one(&ulid) >> 1;
+        let name = format!("{}-{random:016x}", utc(self.clock.now_ms()));
         let parent = self.dir.join("snapshots");
         let dir = parent.join(&name);
         self.fs.create_dir_all(&dir).map_err(Error::io("creating", &dir))?;

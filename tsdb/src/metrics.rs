@@ -184,10 +184,10 @@ fn of_blocks(registry: &Registry, db: &Arc<Db>) {
     gauge(
         "retention_limit_bytes",
         "Max number of bytes to be retained in the tsdb blocks, configured 0 means disabled",
-        |d| d.options.retention_size_bytes as f64,
+        |d| d.limits.retention_size_bytes() as f64,
     );
     gauge("retention_limit_seconds", "How long to retain samples in storage.", |d| {
-        (d.options.retention_ms / 1000) as f64
+        (d.limits.retention_ms() / 1000) as f64
     });
     gauge(
         "lowest_timestamp",

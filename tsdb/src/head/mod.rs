@@ -58,14 +58,14 @@ pub struct Head {
     pub(crate) wal: Option<Arc<Wal>>,
     pub(crate) chunks: Option<HeadChunks>,
     /// Log of the samples that came out of order.
-    pub(crate) wbl: Option<Arc<Wal>>,
+    pub(crate) wbl: OnceLock<Arc<Wal>>,
     /// Held shared from writing a batch to the log until it is applied: who holds it alone knows that everything before
     /// the end of the log is applied.
     pub(crate) gate: RwLock<()>,
     pub(crate) deferred: Deferred,
     /// Series records written to the log since somebody last asked.
     pub(crate) fresh: Mutex<Fresh>,
-    out_of_order_window_ms: i64,
+    out_of_order_window_ms: AtomicI64,
     pub(crate) start_times: bool,
     pub(crate) metadata_records: bool,
     metadata: Mutex<SeriesMetadata>,
@@ -127,11 +127,11 @@ impl Head {
             aliases: RwLock::default(),
             wal,
             chunks: None,
-            wbl: None,
+            wbl: OnceLock::new(),
             gate: RwLock::default(),
             deferred: Deferred::default(),
             fresh: Mutex::default(),
-            out_of_order_window_ms: options.out_of_order_window_ms.max(0),
+            out_of_order_window_ms: AtomicI64::new(options.out_of_order_window_ms.max(0)),
             start_times: options.start_times,
             metadata_records: options.metadata_records,
             metadata: Mutex::default(),
@@ -177,7 +177,7 @@ impl Head {
     }
     /// Whether a sample that is too late for the chunks may be kept beside them, given the head's newest time.
     pub(crate) fn takes_out_of_order(&self, t_ms: i64, head_max_ms: i64) -> Result<bool, AppendError> {
-        match self.out_of_order_window_ms {
+        match self.out_of_order_window_ms.load(Ordering::Relaxed) {
             0 => Ok(false),
             window if t_ms >= head_max_ms.saturating_sub(window) => Ok(true),
             _ => {
@@ -185,6 +185,9 @@ impl Head {
                 Err(AppendError::TooOld)
             }
         }
+    }
+    pub(crate) fn set_out_of_order_window(&self, window_ms: i64) {
+        self.out_of_order_window_ms.store(window_ms, Ordering::Relaxed);
     }
     pub(crate) fn min_valid_time(&self) -> i64 {
         self.min_valid_time.load(Ordering::Acquire)
