@@ -81,6 +81,12 @@ pub struct Counts {
     pub checkpoints: AtomicU64,
     pub checkpoints_failed: AtomicU64,
     pub wal_truncations: AtomicU64,
+    pub wal_truncations_failed: AtomicU64,
+    pub checkpoint_deletions: AtomicU64,
+    pub checkpoint_deletions_failed: AtomicU64,
+    pub vertical_compactions: AtomicU64,
+    /// Bits of the seconds the start's replay took.
+    pub replay_seconds: AtomicU64,
     pub wal_corruptions: AtomicU64,
     pub time_retentions: AtomicU64,
     pub size_retentions: AtomicU64,
@@ -153,7 +159,9 @@ impl Db {
         let report = Arc::<OnceLock<Report>>::default();
         let at_once = known.is_none() || !options.background;
         if at_once {
+            let began = std::time::Instant::now();
             let done = plan.run(&*fs, dir, &head, &options, &*clock, &|| true)?;
+            counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
             counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
             tracing::info!(report = ?done, series = head.series_count(), "the write-ahead log has been replayed");
             replay::write_recovery_report(&*fs, dir, &done, &bad_blocks, clock.now_ms());
@@ -215,7 +223,9 @@ impl Db {
         let (report, stop, bad_blocks) = (Arc::clone(&self.replay_report), Arc::clone(&self.stop), self.bad_blocks());
         self.spawn("tsdb-restart", move || {
             if let Some(plan) = plan {
+                let began = std::time::Instant::now();
                 let done = plan.run(&*fs, &dir, &head, &options, &*clock, &|| !stop.is_stopped());
+                counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
                 if stop.is_stopped() {
                     return; // what waits is in the log
                 }

@@ -10,6 +10,7 @@ pub mod head;
 pub mod index;
 mod maintenance;
 mod metrics;
+mod observed;
 mod options;
 mod own_metrics;
 pub mod query;

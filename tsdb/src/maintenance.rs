@@ -15,6 +15,7 @@ use crate::compact::write;
 use crate::db::{BadBlock, Db};
 use crate::error::Error;
 use crate::format::names;
+use crate::observed::Compacting;
 use crate::query::select::select;
 use crate::record::tombstones::{Tombstone, encode};
 use crate::wal::{checkpoint, segment};
@@ -78,7 +79,9 @@ impl Db {
         self.head.set_min_valid_time(end_ms);
         self.wait_until_passed(i64::MIN)?;
         let source: Box<dyn Source> = Box::new(HeadSource::new(&self.head, mint_ms, end_ms));
+        let timed = Compacting::begin(self.head.observed.get());
         let block = write::block(&*self.fs, &self.dir, meta, vec![source])?;
+        drop(timed);
         self.counts.compactions.fetch_add(1, Ordering::Relaxed);
         if let Some(block) = block {
             let (ulid, samples) = (block.meta.ulid.clone(), block.meta.stats.num_samples);
@@ -91,7 +94,13 @@ impl Db {
         if let Some(chunks) = &self.head.chunks {
             chunks.truncate(end_ms)?;
         }
-        self.truncate_log(end_ms)
+        let began = std::time::Instant::now();
+        let result = self.truncate_log(end_ms);
+        if let Some(observed) = self.head.observed.get() {
+            observed.wal_truncation.observe_duration(began.elapsed());
+        }
+        self.counts.wal_truncations_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+        result
     }
 
     /// Writes all samples that came out of order into blocks of their own, one for each range; these overlap others and
@@ -178,7 +187,10 @@ impl Db {
                 return Err(e);
             }
         };
-        checkpoint::remove_before(&*self.fs, dir, last)?;
+        self.counts.checkpoint_deletions.fetch_add(1, Ordering::Relaxed);
+        let removed = checkpoint::remove_before(&*self.fs, dir, last);
+        self.counts.checkpoint_deletions_failed.fetch_add(u64::from(removed.is_err()), Ordering::Relaxed);
+        removed?;
         self.counts.wal_truncations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(last, ?stats, "the log was truncated");
         if let Err(error) = self.restart_index.rewrite(&self.head, &self.wal) {
@@ -243,7 +255,11 @@ impl Db {
         for p in late.into_iter().chain(in_order) {
             sources.push(Box::new(BlockSource::new(p)?));
         }
+        let overlap = parents.windows(2).any(|w| matches!(w, [a, b] if b.meta.min_time_ms < a.meta.max_time_ms));
+        self.counts.vertical_compactions.fetch_add(u64::from(overlap), Ordering::Relaxed);
+        let timed = Compacting::begin(self.head.observed.get());
         let merged = write::block(&*self.fs, &self.dir, meta, sources)?;
+        drop(timed);
         self.counts.compactions.fetch_add(1, Ordering::Relaxed);
         if let Some(block) = merged {
             self.add_block(block);
@@ -315,8 +331,12 @@ impl Db {
     /// Rewrites every block that has deleted stretches without them.
     pub fn clean_tombstones(&self) -> Result<(), Error> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = std::time::Instant::now();
         for block in self.blocks().iter().filter(|b| b.tombstone_count() > 0) {
             self.replace(std::slice::from_ref(block), 0)?;
+        }
+        if let Some(observed) = self.head.observed.get() {
+            observed.tombstone_cleanup.observe_duration(began.elapsed());
         }
         Ok(())
     }

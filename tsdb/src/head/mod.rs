@@ -28,6 +28,7 @@ use ferula_model::{LabelView, Labels, Metadata, SeriesRef};
 use ferula_storage::AppendError;
 use hashbrown::HashMap;
 
+use crate::observed::Observed;
 use crate::options::Options;
 use crate::space::Space;
 use crate::wal::compress::Compressor;
@@ -39,7 +40,7 @@ use index::SeriesIndex;
 use isolation::Isolation;
 use metadata::SeriesMetadata;
 use postings::Postings;
-use series::{CutRules, FullChunk, MemSeries};
+use series::{ChunkData, CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
 
 /// Deleted stretches of a series, both bounds inclusive.
@@ -83,6 +84,8 @@ pub struct Head {
     /// What is older belongs to blocks and is refused.
     min_valid_time: AtomicI64,
     pub(crate) counts: Counts,
+    /// Set when the metrics are registered.
+    pub(crate) observed: OnceLock<Observed>,
     /// Grows with every series made or removed.
     pub(crate) generation: AtomicU64,
 }
@@ -105,6 +108,10 @@ pub struct Counts {
     pub exemplars_out_of_order: AtomicU64,
     pub appenders: AtomicU64,
     pub truncations: AtomicU64,
+    pub chunks_mapped: AtomicU64,
+    pub series_not_found: AtomicU64,
+    pub out_of_order_histograms: AtomicU64,
+    pub out_of_order_histograms_appended: AtomicU64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
@@ -146,6 +153,7 @@ impl Head {
             max_time: AtomicI64::new(i64::MIN),
             min_valid_time: AtomicI64::new(i64::MIN),
             counts: Counts::default(),
+            observed: OnceLock::new(),
             generation: AtomicU64::new(0),
         }
     }
@@ -214,6 +222,9 @@ impl Head {
         let idle = self.compressors.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.compression));
         let result = f(&mut compressor);
+        if let Some(wal) = &self.wal {
+            wal.stats.bytes_saved.fetch_add(std::mem::take(&mut compressor.saved), Ordering::Relaxed);
+        }
         self.compressors.lock().unwrap_or_else(PoisonError::into_inner).push(compressor);
         result
     }
@@ -292,7 +303,11 @@ impl Head {
     pub(crate) fn store_chunk(&self, series_ref: u64, chunk: FullChunk) -> FullChunk {
         add(&self.counts.chunks_created, 1);
         match &self.chunks {
-            Some(c) => c.store(series_ref, chunk),
+            Some(c) => {
+                let stored = c.store(series_ref, chunk);
+                add(&self.counts.chunks_mapped, u64::from(matches!(stored.data, ChunkData::File(_))));
+                stored
+            }
             None => chunk,
         }
     }
