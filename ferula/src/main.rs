@@ -18,6 +18,7 @@ enum Role {
     Alertmanager,
     NodeExporter,
     Amtool,
+    Promtool,
 }
 
 /// Names a link to this binary may have, and the role each one is.
@@ -28,6 +29,7 @@ const NAMES: &[(&str, Role)] = &[
     ("node_exporter", Role::NodeExporter),
     ("prometheus-node-exporter", Role::NodeExporter),
     ("amtool", Role::Amtool),
+    ("promtool", Role::Promtool),
 ];
 
 /// Subcommands of `ferula`.
@@ -37,6 +39,7 @@ const COMMANDS: &[(&str, Role, &str)] = &[
     ("alertmanager", Role::Alertmanager, "route, group and deliver alerts (Alertmanager's flags)"),
     ("node-exporter", Role::NodeExporter, "export this machine's metrics (node_exporter's flags)"),
     ("amtool", Role::Amtool, "view and change the state of an Alertmanager (amtool's commands)"),
+    ("promtool", Role::Promtool, "check, query, test rules, look into data folders (promtool's commands)"),
 ];
 
 const USAGE: &str = "\
@@ -48,10 +51,11 @@ ferula: the Prometheus stack in one program
   ferula alertmanager ...      route, group and deliver alerts (Alertmanager's flags)
   ferula node-exporter ...     export this machine's metrics (node_exporter's flags)
   ferula amtool ...            view and change the state of an Alertmanager (amtool's commands)
+  ferula promtool ...          check, query, test rules, look into data folders (promtool's commands)
   ferula <role> --help         the flags of a role
   ferula --version
 
-Started through a link named prometheus, alertmanager, node_exporter or amtool it is that program.
+Started through a link named prometheus, alertmanager, node_exporter, promtool or amtool it is that program.
 ";
 
 fn main() -> ExitCode {
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Role::Alertmanager => roles::alertmanager::main(rest),
         Role::NodeExporter => roles::node_exporter::main(rest),
         Role::Amtool => roles::amtool::main(rest),
+        Role::Promtool => roles::promtool::main(rest),
     }
 }
 

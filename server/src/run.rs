@@ -60,6 +60,8 @@ pub struct ServerOptions {
     pub query_concurrency: usize,
     /// `--enable-feature=promql-per-step-stats`
     pub per_step_stats: bool,
+    /// The root of all budgets: what queries, rules, scrapes and remote writes hold together.
+    pub memory: Budget,
     /// Bytes all queries together may hold.
     pub query_memory_bytes_max: u64,
     pub remote_write: remote_write::Limits,
@@ -89,6 +91,7 @@ impl ServerOptions {
             parse: ParseOptions::default(),
             query_concurrency: 20,
             per_step_stats: false,
+            memory: Budget::root("process", u64::MAX),
             query_memory_bytes_max: 2 << 30,
             remote_write: remote_write::Limits::default(),
             notifier: NotifierOptions::default(),
@@ -259,7 +262,7 @@ fn app(
         clock: Arc::clone(&options.clock),
         registry: registry.clone(),
         started_ms: options.clock.now_ms(),
-        budget: Budget::root("queries", options.query_memory_bytes_max),
+        budget: options.memory.child("queries", options.query_memory_bytes_max),
         pool: QueryPool::new(options.query_concurrency)?,
         commands,
         config: ArcSwap::default(),
@@ -304,11 +307,14 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     let alertmanagers = Discovered::new(discovery, Arc::clone(&notifier), options.local_alertmanagers.clone(), runtime);
     let remote_write = options.web.enable_remote_write.then(|| {
         let storage = Arc::new(ferula_tsdb::AfterReplay(Arc::clone(&db))) as Arc<dyn Appendable>;
-        let limits = options.remote_write.clone();
+        let mut limits = options.remote_write.clone();
+        limits.budget = options.memory.child("remote write", limits.budget.limit_bytes());
         Arc::new(RemoteWrite::new(storage, Arc::clone(&options.clock), limits, registry))
     });
     let storage = Arc::clone(&db) as Arc<dyn Appendable>;
-    let scrape = ScrapeManager::new(options.scrape.clone(), storage, Arc::clone(&options.clock), registry);
+    let mut scrape = options.scrape.clone();
+    scrape.body_budget = options.memory.child("scrape bodies", scrape.body_budget.limit_bytes());
+    let scrape = ScrapeManager::new(scrape, storage, Arc::clone(&options.clock), registry);
     let rules = Arc::new(rule_manager(&options, &db, &engine, &notifier, registry));
     let mut parts = Parts {
         app: Arc::clone(&app),
@@ -355,7 +361,7 @@ fn rule_manager(
         engine: Arc::clone(engine),
         queryable: Arc::clone(db) as Arc<dyn Queryable>,
         timeout: options.engine.timeout,
-        budget: Budget::root("rules", options.rules.memory_bytes_max),
+        budget: options.memory.child("rules", options.rules.memory_bytes_max),
         cancel: cancel.clone(),
     };
     let environment = Environment {
@@ -400,6 +406,7 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     let external_labels = global.external_labels();
     // The last thing that can fail, and it changes nothing when it does.
     parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
+    parts.scrape.set_series_budget(global.series_budget);
     parts.alertmanagers.apply(prepared)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

@@ -82,6 +82,9 @@ async fn from_a_scrape_to_an_alert() {
     assert_eq!(targets["activeTargets"][0]["labels"]["team"], "a");
     assert_eq!(targets["droppedTargetCounts"], json!({"self": 0}));
     assert_eq!(s.get("/api/v1/scrape_pools").await.data(), json!({"scrapePools": ["self"]}));
+    let budgets = s.get("/api/v1/status/series_budgets").await.data();
+    assert_eq!((&budgets["server"]["limit"], &budgets["jobs"][0]["job"]), (&json!(0), &json!("self")));
+    assert!(budgets["jobs"][0]["series"].as_u64().is_some_and(|n| n > 0), "{budgets}");
     let metadata = s.get("/api/v1/metadata?metric=prometheus_build_info").await.data();
     assert_eq!(metadata["prometheus_build_info"][0]["type"], "gauge");
     let of_target = s.get("/api/v1/targets/metadata?metric=prometheus_build_info&limit=1").await.data();

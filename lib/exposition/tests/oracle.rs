@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::collections::BTreeMap;
 
-use ferula_exposition::parse::{Entry, Limits, Parser, Syntax, check_protobuf, check_short_cut};
+use ferula_exposition::parse::{Entry, Limits, Parser, Syntax, check_protobuf, check_text};
 use proptest::prelude::*;
 
 type Found = Vec<(BTreeMap<String, String>, u64, Option<i64>)>;
@@ -83,14 +83,14 @@ proptest! {
     fn the_short_cut_equals_the_full_parse(
         body in "([a-c{}=\", #\\\\\n0-9.]|a\\{b=\"c\"\\} 1\n|# TYPE a gauge\n){0,60}",
     ) {
-        check_short_cut(body.as_bytes(), Syntax::Text);
-        check_short_cut(body.as_bytes(), Syntax::OpenMetrics);
+        check_text(body.as_bytes(), Syntax::Text);
+        check_text(body.as_bytes(), Syntax::OpenMetrics);
     }
 
     #[test]
     fn any_bytes_end(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-        check_short_cut(&body, Syntax::Text);
-        check_short_cut(&body, Syntax::OpenMetrics);
+        check_text(&body, Syntax::Text);
+        check_text(&body, Syntax::OpenMetrics);
         check_protobuf(&body);
     }
 }
@@ -102,7 +102,7 @@ fn fuzz_seeds() {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(dir);
         let mut seeds = 0;
         for entry in std::fs::read_dir(dir).unwrap() {
-            check_short_cut(&std::fs::read(entry.unwrap().path()).unwrap(), syntax);
+            check_text(&std::fs::read(entry.unwrap().path()).unwrap(), syntax);
             seeds += 1;
         }
         assert!(seeds >= 3);
@@ -126,8 +126,8 @@ fn deep_and_long_bodies_need_no_stack() {
     let small = std::thread::Builder::new().stack_size(256 << 10);
     let done = small.spawn(move || {
         for body in bodies {
-            check_short_cut(body.as_bytes(), Syntax::Text);
-            check_short_cut(body.as_bytes(), Syntax::OpenMetrics);
+            check_text(body.as_bytes(), Syntax::Text);
+            check_text(body.as_bytes(), Syntax::OpenMetrics);
         }
     });
     done.unwrap().join().unwrap();

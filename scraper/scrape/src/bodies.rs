@@ -1,30 +1,30 @@
 //! The formats' ways into [`Samples`]: lines of text, protobuf families, classic histograms to be converted.
 use std::borrow::Cow;
 
-use ferula_exposition::parse::protobuf::{FamilySink, HistogramForms, ProtoSeries, read_families};
-use ferula_exposition::parse::{Entry, Parser, Sample, Syntax};
+use ferula_exposition::parse::protobuf::{FamilySink, HistogramForms, ProtoSeries, resume_families};
+use ferula_exposition::parse::{Entry, Parser, Progress, Sample, Syntax};
 use ferula_model::{Metadata, MetricType, Value};
 
 use crate::error::ScrapeError;
-use crate::ingest::{Incoming, Parsable, Samples};
+use crate::ingest::{Incoming, Piece, Samples};
 use crate::metadata::Families;
 use crate::nhcb::{Collector, Taken};
 use crate::series::resolve;
 
-/// Reads a body in one of the text formats. Returns whether the sample limit was exceeded.
+/// Reads what is whole of a piece in one of the text formats. Returns its length.
 pub(crate) fn append_text(
     mut samples: Samples<'_, '_>,
     families: &mut Families,
-    body: Parsable<'_>,
-) -> Result<bool, ScrapeError> {
-    let config = &samples.pass.job.config;
-    let mut collector = Collector::for_config(config);
-    let mut parser = Parser::new(body.bytes, body.syntax, samples.pass.limits);
+    collector: &mut Option<Collector>,
+    progress: &mut Progress,
+    piece: Piece<'_>,
+) -> Result<usize, ScrapeError> {
+    let mut parser = Parser::resume(piece.bytes, piece.syntax, samples.pass.limits, *progress, piece.is_last);
     while let Some(entry) = parser.next_expecting(samples.cache.expected()) {
         match entry? {
-            Entry::Sample(sample) => add_line(&mut samples, &mut parser, sample, body.syntax, collector.as_mut())?,
+            Entry::Sample(sample) => add_line(&mut samples, &mut parser, sample, piece.syntax, collector.as_mut())?,
             Entry::Type { family, metric_type } => {
-                if let Some(collector) = &mut collector {
+                if let Some(collector) = collector {
                     collector.finish(&mut samples)?;
                     collector.begin_family(&family, metric_type);
                 }
@@ -35,10 +35,12 @@ pub(crate) fn append_text(
             Entry::Comment => {}
         }
     }
-    if let Some(collector) = &mut collector {
+    if let (Some(collector), true) = (collector, piece.is_last) {
         collector.finish(&mut samples)?;
     }
-    Ok(samples.over_limit)
+    let (read, now) = parser.pause();
+    *progress = now;
+    Ok(read)
 }
 
 fn add_line(
@@ -92,30 +94,32 @@ fn reread(parser: &mut Parser<'_>) -> Result<(), ScrapeError> {
     }
 }
 
-/// Reads a protobuf body. Returns whether the sample limit was exceeded.
+/// Reads the whole families of a piece of a protobuf body. Returns their length.
 pub(crate) fn append_protobuf(
     samples: Samples<'_, '_>,
     families: &mut Families,
-    body: &[u8],
-) -> Result<bool, ScrapeError> {
+    collector: &mut Option<Collector>,
+    progress: &mut Progress,
+    piece: Piece<'_>,
+) -> Result<usize, ScrapeError> {
     let config = &samples.pass.job.config;
     let forms = HistogramForms {
         native: config.scrape_native_histograms == Some(true),
         always_classic: config.always_scrape_classic_histograms == Some(true),
     };
-    let (limits, collector) = (samples.pass.limits, Collector::for_config(config));
-    let mut sink = Sink { samples, families, collector };
-    read_families(body, limits, forms, &mut sink)?;
-    if let Some(collector) = &mut sink.collector {
+    let limits = samples.pass.limits;
+    let mut sink = Sink { samples, families, collector: collector.as_mut() };
+    let read = resume_families(piece.bytes, limits, forms, progress, piece.is_last, &mut sink)?;
+    if let (Some(collector), true) = (&mut sink.collector, piece.is_last) {
         collector.finish(&mut sink.samples)?;
     }
-    Ok(sink.samples.over_limit)
+    Ok(read)
 }
 
 struct Sink<'f, 'p, 'a> {
     samples: Samples<'p, 'a>,
     families: &'f mut Families,
-    collector: Option<Collector>,
+    collector: Option<&'f mut Collector>,
 }
 
 impl FamilySink for Sink<'_, '_, '_> {

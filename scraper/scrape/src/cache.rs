@@ -44,6 +44,8 @@ pub(crate) struct Cache {
     /// Series tracked by entries that a configuration change swept away.
     orphans: Vec<SeriesRef>,
     entries_after_success: usize,
+    /// Entries that relabelling dropped.
+    dropped: usize,
 }
 
 /// How a pass over a body ended.
@@ -120,6 +122,7 @@ impl Cache {
             was_tracked: false,
             dropped,
         };
+        self.dropped += usize::from(dropped);
         let id = match self.free.pop() {
             Some(id) => {
                 if let Some(slot) = self.entries.get_mut(id as usize) {
@@ -253,6 +256,7 @@ impl Cache {
         let hash = self.hasher.hash_one(&*e.text);
         e.text = Box::default();
         e.tracked = 0;
+        self.dropped -= usize::from(e.dropped);
         if let Ok(found) = self.table.find_entry(hash, |i| *i == id) {
             found.remove();
         }
@@ -270,6 +274,11 @@ impl Cache {
             self.live().filter(|e| e.tracked != 0 && e.tracked == pass).map(|e| e.series).collect();
         self.orphans.extend(tracked);
         self.clear();
+    }
+
+    /// Entries that are series in the store.
+    pub(crate) fn series_count(&self) -> u64 {
+        (self.table.len() - self.dropped) as u64
     }
 
     #[cfg(test)]

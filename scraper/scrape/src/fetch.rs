@@ -1,69 +1,113 @@
-//! The asynchronous half of a scrape: one GET within the target's timeout.
+//! The asynchronous half of a scrape: one GET within the target's timeout, its body as it comes.
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
 use ferula_exposition::parse::{Syntax, negotiate};
-use ferula_model::Budget;
-use ferula_net::client::{Body, BodyLimits, Request};
+use ferula_model::{Budget, Charge};
+use ferula_net::client::{BodyLimits, Request, Response};
 use http::StatusCode;
+use tokio::time::Instant;
 
 use crate::error::ScrapeError;
 use crate::job::Job;
 use crate::target::Target;
 
-/// A body as it came over the wire.
-pub(crate) struct Fetched {
-    body: Body,
-    is_gzip: bool,
-    syntax: Syntax,
-    limits: BodyLimits,
+/// A body on its way: status and headers were good.
+pub(crate) struct Incoming {
+    response: Response,
+    url: String,
+    form: Form,
+    deadline: Instant,
+    /// The deadline moves by the time this side took, but not for ever.
+    last_deadline: Instant,
 }
 
-/// Sizes of the target's last body, so that buffers need not grow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sizes {
-    pub wire: usize,
-    pub body: usize,
+/// What a body's bytes mean.
+#[derive(Clone, Debug)]
+pub(crate) struct Form {
+    pub is_gzip: bool,
+    /// Or why it cannot be read, which matters only if it is not empty.
+    pub syntax: Result<Syntax, ScrapeError>,
+    pub limits: BodyLimits,
 }
 
-/// Fetches `target`. Dropping the future closes the connection.
-pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget, sizes: Sizes) -> Result<Fetched, ScrapeError> {
+/// Some bytes as they came over the wire, and what they hold of the budget.
+pub(crate) struct Wire {
+    pub chunks: Vec<Bytes>,
+    /// Nothing comes after these.
+    pub is_last: bool,
+    _charge: Charge,
+}
+
+/// As much as is gathered before it is looked at: most bodies are complete by then, and read in one step.
+const WIRE_BYTES: usize = 1 << 20;
+
+/// Asks `target`. Dropping the future closes the connection.
+pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget) -> Result<Incoming, ScrapeError> {
     let mut request = Request::get(target.url.clone());
     request.headers = job.headers_for(target);
     request.unix_socket.clone_from(&target.unix_socket);
     let limits = BodyLimits { bytes_max: job.config.body_size_limit.0, budget: budget.clone() };
-    let get = async {
-        let response = job.client.send(request).await?;
-        if response.status != StatusCode::OK {
-            return Err(ScrapeError::Status(response.status));
-        }
-        let negotiated = negotiate(response.content_type(), job.fallback);
-        let is_gzip = response.is_gzip();
-        let body = response.body(&limits, sizes.wire).await?;
-        // A body nobody can parse is still read, as upstream does: an empty one is no error.
-        let syntax = match negotiated {
-            Ok(n) => {
-                if let Some(warning) = n.warning {
-                    tracing::debug!(target = %target.url_text, "{warning}");
-                }
-                n.syntax
+    let (url, timeout) = (target.url_text.clone(), target.timeout.std());
+    let deadline = Instant::now() + timeout;
+    let response = within(deadline, &url, async { Ok(job.client.send(request).await?) }).await?;
+    if response.status != StatusCode::OK {
+        return Err(ScrapeError::Status(response.status));
+    }
+    let syntax = match negotiate(response.content_type(), job.fallback) {
+        Ok(n) => {
+            if let Some(warning) = n.warning {
+                tracing::debug!(target = %url, "{warning}");
             }
-            Err(_) if body.bytes.is_empty() => Syntax::Text,
-            Err(e) => return Err(e.into()),
-        };
-        Ok(Fetched { body, is_gzip, syntax, limits })
+            Ok(n.syntax)
+        }
+        Err(e) => Err(e.into()),
     };
-    match tokio::time::timeout(target.timeout.std(), get).await {
-        Ok(result) => result,
-        Err(_) => Err(ScrapeError::Timeout { url: target.url_text.clone() }),
+    let is_gzip = response.is_gzip();
+    Ok(Incoming { response, url, form: Form { is_gzip, syntax, limits }, deadline, last_deadline: deadline + timeout })
+}
+
+impl Incoming {
+    /// The next bytes: all of a small body, a good piece of a large one.
+    pub(crate) async fn gather(&mut self) -> Result<Wire, ScrapeError> {
+        let mut wire =
+            Wire { chunks: Vec::new(), is_last: false, _charge: self.form.limits.budget.charge(0).map_err(spent)? };
+        let mut bytes = 0;
+        while bytes < WIRE_BYTES {
+            let chunk = within(self.deadline, &self.url, async { Ok(self.response.chunk().await?) }).await?;
+            let Some(chunk) = chunk else {
+                wire.is_last = true;
+                break;
+            };
+            bytes += chunk.len();
+            wire._charge.grow(chunk.len() as u64).map_err(spent)?;
+            wire.chunks.push(chunk);
+        }
+        Ok(wire)
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        self.form.clone()
+    }
+
+    /// The target is not to blame for the time it took to read what it sent.
+    pub(crate) fn extend_deadline(&mut self, by: Duration) {
+        self.deadline = (self.deadline + by).min(self.last_deadline);
     }
 }
 
-impl Fetched {
-    pub(crate) fn wire_bytes(&self) -> usize {
-        self.body.bytes.len()
-    }
+fn spent(e: ferula_model::BudgetExceeded) -> ScrapeError {
+    ScrapeError::Http(e.into())
+}
 
-    /// The body uncompressed, and what to read it as. Blocks while it inflates.
-    pub(crate) fn open(self, sizes: Sizes) -> Result<(Body, Syntax), ScrapeError> {
-        let body = if self.is_gzip { self.body.gunzip(&self.limits, sizes.body)? } else { self.body };
-        Ok((body, self.syntax))
+async fn within<T>(
+    deadline: Instant,
+    url: &str,
+    doing: impl Future<Output = Result<T, ScrapeError>>,
+) -> Result<T, ScrapeError> {
+    match tokio::time::timeout_at(deadline, doing).await {
+        Ok(result) => result,
+        Err(_) => Err(ScrapeError::Timeout { url: url.to_owned() }),
     }
 }

@@ -1,30 +1,38 @@
-//! The blocking half of a scrape: one pass that parses a body, appends its samples, marks what vanished, reports, commits.
-use ferula_exposition::parse::{Limits, Syntax};
+//! The blocking half of a scrape: parses a body piece by piece, appends its samples, marks what vanished, reports, commits.
+//!
+//! ```text
+//!  State::begin -> read(piece) ... read(last piece) -> end     all of it one batch
+//!                                   \-> abandon: the target leaves or the server stops
+//! ```
+use ferula_exposition::parse::{Limits, Progress, Syntax};
 use ferula_model::{Exemplar, SeriesRef, Value, stale_nan};
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability, StorageError};
 
+use crate::budget::{self, Account, Scope};
 use crate::cache::{Cache, End, Id};
 use crate::error::ScrapeError;
 use crate::job::Job;
 use crate::metadata::Families;
 use crate::metrics::Metrics;
+use crate::nhcb::Collector;
 use crate::report::{Report, ReportSeries};
 use crate::series::Resolved;
 use crate::target::Target;
 
 /// What a target's loop remembers between scrapes.
-#[derive(Default)]
 pub(crate) struct State {
     pub cache: Cache,
     pub report: ReportSeries,
+    pub account: Account,
     stale: Vec<SeriesRef>,
 }
 
-/// A body ready to be parsed. An empty one is a scrape without samples.
+/// Part of a body, ready to be parsed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parsable<'a> {
+pub(crate) struct Piece<'a> {
     pub bytes: &'a [u8],
     pub syntax: Syntax,
+    pub is_last: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +45,24 @@ pub(crate) struct Counts {
     pub added: u64,
 }
 
+/// One scrape's batch, between its first piece and its end.
+pub(crate) struct Batch {
+    app: Box<dyn Appender>,
+    counts: Counts,
+    appended: u64,
+    over_limit: bool,
+    collector: Option<Collector>,
+    progress: Progress,
+}
+
 /// What one pass needs to know besides the body.
 pub(crate) struct Pass<'a> {
     pub job: &'a Job,
     pub target: &'a Target,
     pub metrics: &'a Metrics,
     pub limits: Limits,
+    /// Series the whole server may hold; 0 is no limit.
+    pub server_series_max: u64,
     /// The scrape's time, which samples without their own get.
     pub t_ms: i64,
 }
@@ -50,57 +70,124 @@ pub(crate) struct Pass<'a> {
 /// Samples further in the future are refused, whatever the target's clock says.
 const AHEAD_MAX_MS: i64 = 10 * 60 * 1000;
 
-/// Appends, reports and commits one scrape. `body` is what was fetched, or why nothing was. `finish` makes the report once
-/// the samples are in. Returns why the scrape failed, if it did.
-pub(crate) fn ingest(
-    state: &mut State,
-    families: &mut Families,
-    store: &dyn Appendable,
-    pass: &Pass<'_>,
-    body: Result<Parsable<'_>, ScrapeError>,
-    finish: impl FnOnce(Counts, Option<&ScrapeError>) -> Report,
-) -> (Option<ScrapeError>, Result<CommitStats, StorageError>) {
-    let mut app = store.appender();
-    let mut counts = Counts::default();
-    state.cache.begin();
-    families.begin();
-    let result = match body {
-        Ok(b) if b.bytes.is_empty() => Ok(End::Failed),
-        Ok(b) => append_body(&mut state.cache, families, app.as_mut(), pass, b, &mut counts).map(|()| End::Complete),
-        Err(e) => Err(e),
-    };
-    if result.is_err() {
-        app.rollback();
-        app = store.appender();
+impl State {
+    pub(crate) fn new(account: Account) -> State {
+        State { cache: Cache::default(), report: ReportSeries::default(), account, stale: Vec::new() }
     }
-    let (end, error) = match result {
-        Ok(end) => (end, None),
-        Err(e) => (End::Failed, Some(e)),
-    };
-    state.stale.clear();
-    if state.cache.end(end, &mut state.stale) {
-        pass.metrics.cache_flush_forced.inc();
+
+    pub(crate) fn begin(&mut self, families: &mut Families, store: &dyn Appendable, job: &Job) -> Batch {
+        self.cache.begin();
+        self.account.begin();
+        self.stale.clear();
+        families.begin();
+        Batch {
+            app: store.appender(),
+            counts: Counts::default(),
+            appended: 0,
+            over_limit: false,
+            collector: Collector::for_config(&job.config),
+            progress: Progress::default(),
+        }
     }
-    if end == End::Complete {
-        families.end();
+
+    /// Reads what is whole of `piece` into the batch. Returns how many of its bytes that was.
+    pub(crate) fn read(
+        &mut self,
+        families: &mut Families,
+        batch: &mut Batch,
+        pass: &Pass<'_>,
+        piece: Piece<'_>,
+    ) -> Result<usize, ScrapeError> {
+        let Batch { app, counts, appended, over_limit, collector, progress } = batch;
+        let (cache, account) = (&mut self.cache, &mut self.account);
+        let budgets = pass.budgets();
+        let samples = Samples { cache, app: app.as_mut(), pass, account, budgets, counts, appended, over_limit };
+        match piece.syntax {
+            Syntax::Protobuf => crate::bodies::append_protobuf(samples, families, collector, progress, piece),
+            _ => crate::bodies::append_text(samples, families, collector, progress, piece),
+        }
     }
-    append_stale(app.as_mut(), &state.stale, pass.t_ms);
-    let report = finish(counts, error.as_ref());
-    let extra = pass.job.config.extra_scrape_metrics == Some(true);
-    state.report.append(app.as_mut(), pass.target, extra, pass.t_ms, &report);
-    (error, app.commit(Durability::Written))
+
+    /// Ends the batch: stale marks, report, commit. `body_bytes` is how long the body was, or why it was not taken.
+    /// `finish` makes the report once the samples are in. Returns why the scrape failed, if it did.
+    pub(crate) fn end(
+        &mut self,
+        families: &mut Families,
+        store: &dyn Appendable,
+        pass: &Pass<'_>,
+        mut batch: Batch,
+        body_bytes: Result<u64, ScrapeError>,
+        finish: impl FnOnce(Counts, Option<&ScrapeError>) -> Report,
+    ) -> (Option<ScrapeError>, Result<CommitStats, StorageError>) {
+        let result = match body_bytes {
+            Ok(_) if batch.over_limit => {
+                pass.metrics.exceeded_sample_limit.inc();
+                Err(ScrapeError::SampleLimit)
+            }
+            // A scrape without samples; upstream ends the series all the same.
+            Ok(0) => Ok(End::Failed),
+            Ok(_) => Ok(End::Complete),
+            Err(e) => Err(e),
+        };
+        if result.is_err() {
+            batch.app.rollback();
+            batch.app = store.appender();
+        }
+        let (end, error) = match result {
+            Ok(end) => (end, None),
+            Err(e) => (End::Failed, Some(e)),
+        };
+        if self.cache.end(end, &mut self.stale) {
+            pass.metrics.cache_flush_forced.inc();
+        }
+        self.account.settle(self.cache.series_count());
+        if end == End::Complete {
+            families.end();
+        }
+        let app = batch.app.as_mut();
+        append_stale(app, &self.stale, pass.t_ms);
+        self.stale.clear();
+        let report = finish(batch.counts, error.as_ref());
+        let extra = pass.job.config.extra_scrape_metrics == Some(true);
+        self.report.append(app, pass.target, extra, pass.t_ms, &report);
+        (error, batch.app.commit(Durability::Written))
+    }
+
+    /// The scrape is broken off for good: what it would have ended is owed to [`State::end_all`].
+    pub(crate) fn abandon(&mut self, batch: Batch) {
+        batch.app.rollback();
+        self.cache.end(End::Failed, &mut self.stale);
+    }
+
+    /// The target is gone for good: ends all its series, the report series too.
+    pub(crate) fn end_all(&mut self, store: &dyn Appendable, pass: &Pass<'_>) -> Result<CommitStats, StorageError> {
+        let mut app = store.appender();
+        self.cache.begin();
+        self.cache.end(End::Failed, &mut self.stale);
+        append_stale(app.as_mut(), &self.stale, pass.t_ms);
+        let extra = pass.job.config.extra_scrape_metrics == Some(true);
+        self.report.append_stale(app.as_mut(), pass.target, extra, pass.t_ms);
+        app.commit(Durability::Written)
+    }
 }
 
-/// The target is gone for good: ends all its series, the report series too.
-pub(crate) fn end_all(state: &mut State, store: &dyn Appendable, pass: &Pass<'_>) -> Result<CommitStats, StorageError> {
-    let mut app = store.appender();
-    state.cache.begin();
-    state.stale.clear();
-    state.cache.end(End::Failed, &mut state.stale);
-    append_stale(app.as_mut(), &state.stale, pass.t_ms);
-    let extra = pass.job.config.extra_scrape_metrics == Some(true);
-    state.report.append_stale(app.as_mut(), pass.target, extra, pass.t_ms);
-    app.commit(Durability::Written)
+impl Pass<'_> {
+    fn budgets(&self) -> budget::Limits {
+        let c = &self.job.config;
+        budget::Limits { target: c.target_series_budget, job: c.job_series_budget, server: self.server_series_max }
+    }
+}
+
+impl Batch {
+    /// Whole lines read.
+    pub(crate) fn lines(&self) -> usize {
+        self.progress.lines()
+    }
+
+    /// What the batch holds in memory, about: samples that wait, and what is remembered of new series.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.appended * 48 + self.counts.added * 256
+    }
 }
 
 fn append_stale(app: &mut dyn Appender, stale: &[SeriesRef], t_ms: i64) {
@@ -109,26 +196,6 @@ fn append_stale(app: &mut dyn Appender, stale: &[SeriesRef], t_ms: i64) {
         // A series the store forgot, or one that has newer samples by another way, needs no marker.
         let _ = app.append(*series, None, 0, t_ms, Value::Float(stale_nan()), &options);
     }
-}
-
-fn append_body(
-    cache: &mut Cache,
-    families: &mut Families,
-    app: &mut dyn Appender,
-    pass: &Pass<'_>,
-    body: Parsable<'_>,
-    counts: &mut Counts,
-) -> Result<(), ScrapeError> {
-    let samples = Samples { cache, app, pass, counts, appended: 0, over_limit: false };
-    let over_limit = match body.syntax {
-        Syntax::Protobuf => crate::bodies::append_protobuf(samples, families, body.bytes)?,
-        _ => crate::bodies::append_text(samples, families, body)?,
-    };
-    if over_limit {
-        pass.metrics.exceeded_sample_limit.inc();
-        return Err(ScrapeError::SampleLimit);
-    }
-    Ok(())
 }
 
 /// One sample as it comes from any of the formats.
@@ -146,9 +213,11 @@ pub(crate) struct Samples<'p, 'a> {
     pub cache: &'p mut Cache,
     app: &'p mut dyn Appender,
     pub pass: &'p Pass<'a>,
+    account: &'p mut Account,
+    budgets: budget::Limits,
     counts: &'p mut Counts,
-    appended: u64,
-    pub over_limit: bool,
+    appended: &'p mut u64,
+    over_limit: &'p mut bool,
 }
 
 impl Samples<'_, '_> {
@@ -182,11 +251,11 @@ impl Samples<'_, '_> {
             self.pass.metrics.duplicate_timestamp.inc();
             return Ok(());
         }
-        let mut result = self.append(self.cache.series(id), None, incoming);
+        let mut result = self.append(self.cache.series(id), None, incoming, false);
         if result == Err(Refused::Append(AppendError::UnknownSeries)) {
             // The store dropped the series since: it is created again under the same entry.
             let Resolved::Series(labels) = self.resolved(resolve)? else { return Ok(()) };
-            result = self.append(SeriesRef::NONE, Some(&labels), incoming);
+            result = self.append(SeriesRef::NONE, Some(&labels), incoming, false);
         }
         if let Some(series) = self.accept(result)? {
             self.cache.set_series(id, series);
@@ -211,12 +280,20 @@ impl Samples<'_, '_> {
             }
         };
         self.counts.post_relabel += 1;
-        let result = self.append(SeriesRef::NONE, Some(&labels), incoming);
+        let spent = self.account.spent(&self.budgets);
+        let result = self.append(SeriesRef::NONE, Some(&labels), incoming, spent.is_some());
+        if result == Err(Refused::Append(AppendError::SeriesBudget)) {
+            let scope = spent.unwrap_or(Scope::Store);
+            self.account.refuse(&labels);
+            self.pass.metrics.series_refused.with(&[&self.pass.job.config.job_name, scope.as_str()]).inc();
+            return Ok(());
+        }
         // What the store refused is not remembered: it needs no stale marker when it goes.
         if let Some(series) = self.accept(result)? {
             let id = self.cache.insert(incoming.key, series, false);
+            self.account.take();
             self.track(id, incoming);
-            self.counts.added += u64::from(!self.over_limit);
+            self.counts.added += u64::from(!*self.over_limit);
         }
         Ok(())
     }
@@ -245,23 +322,24 @@ impl Samples<'_, '_> {
         series: SeriesRef,
         labels: Option<&ferula_model::Labels>,
         incoming: &Incoming<'_>,
+        existing_series_only: bool,
     ) -> Result<SeriesRef, Refused> {
         let explicit = self.explicit_time(incoming);
         if explicit.is_some_and(|t| t > self.pass.t_ms.saturating_add(AHEAD_MAX_MS)) {
             return Err(Refused::Append(AppendError::OutOfBounds));
         }
         let limit = self.pass.job.config.sample_limit;
-        if limit > 0 && self.appended >= limit {
-            self.over_limit = true;
+        if limit > 0 && *self.appended >= limit {
+            *self.over_limit = true;
         }
-        if self.over_limit {
+        if *self.over_limit {
             return Ok(SeriesRef::NONE); // only counted from here on; the batch will be rolled back
         }
-        self.appended += 1;
+        *self.appended += 1;
         let reduced =
             crate::histogram_limits::apply(&self.pass.job.config, incoming.value).ok_or(Refused::BucketLimit)?;
         let value = reduced.as_ref().map_or(incoming.value, |r| r.value());
-        let options = AppendOptions { exemplars: incoming.exemplars, ..AppendOptions::default() };
+        let options = AppendOptions { exemplars: incoming.exemplars, existing_series_only, ..AppendOptions::default() };
         let t_ms = explicit.unwrap_or(self.pass.t_ms);
         self.app.append(series, labels, 0, t_ms, value, &options).map_err(Refused::Append)
     }
@@ -282,7 +360,10 @@ impl Samples<'_, '_> {
             AppendError::DuplicateTimestamp => m.duplicate_timestamp.inc(),
             AppendError::OutOfBounds => m.out_of_bounds.inc(),
             AppendError::OutOfOrderExemplar => m.exemplar_out_of_order.inc(),
-            AppendError::SeriesBudget => m.series_refused.inc(),
+            // Only where the store forgot a series that the cache knew: it counts as refused, without a name.
+            AppendError::SeriesBudget => {
+                m.series_refused.with(&[&self.pass.job.config.job_name, Scope::Store.as_str()]).inc()
+            }
             e => return Err(e.into()),
         }
         Ok(None)

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 mod bodies;
+mod budget;
 mod cache;
 pub mod config;
 mod error;
@@ -12,11 +13,12 @@ mod metadata;
 mod metrics;
 mod nhcb;
 mod pool;
+mod reading;
 mod report;
 mod scrape_loop;
 mod series;
 pub mod target;
 
 pub use error::ScrapeError;
-pub use manager::{PoolSnapshot, ScrapeManager, ScrapeOptions, TargetSnapshot};
+pub use manager::{PoolSnapshot, ScrapeManager, ScrapeOptions, SeriesBudget, TargetSnapshot};
 pub use scrape_loop::Health;

@@ -11,12 +11,14 @@ use ferula_storage::Appendable;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::budget::Ledger;
 use crate::config::{ConfigError, ScrapeConfig};
+use crate::ingest::Pass;
 use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::scrape_loop::Health;
-use crate::target::Fnv;
+use crate::target::{Fnv, Target};
 
 /// What a server decides about scraping apart from the configuration file.
 #[derive(Clone, Debug)]
@@ -55,12 +57,22 @@ pub(crate) struct Context {
     pub metrics: Metrics,
     pub permits: Arc<Semaphore>,
     pub runtime: Handle,
+    /// All series of all targets, and how many there may be; 0 is no limit.
+    pub ledger: Arc<Ledger>,
+    series_max: AtomicU64,
     seed: AtomicU64,
 }
 
 impl Context {
     pub(crate) fn seed(&self) -> u64 {
         self.seed.load(Ordering::Relaxed)
+    }
+    pub(crate) fn series_max(&self) -> u64 {
+        self.series_max.load(Ordering::Relaxed)
+    }
+    pub(crate) fn pass<'a>(&'a self, job: &'a Job, target: &'a Target, t_ms: i64) -> Pass<'a> {
+        let limits = self.options.parse_limits;
+        Pass { job, target, metrics: &self.metrics, limits, server_series_max: self.series_max(), t_ms }
     }
 }
 
@@ -85,6 +97,10 @@ pub struct TargetSnapshot {
     pub last_scrape_ms: Option<i64>,
     pub last_scrape_duration: std::time::Duration,
     pub health: Health,
+    /// Series the target holds, and new ones the last scrape brought over a budget, with a few examples.
+    pub series: u64,
+    pub series_refused: u64,
+    pub refused_examples: Vec<String>,
     pub scrape_interval: ferula_yaml::Duration,
     pub scrape_timeout: ferula_yaml::Duration,
 }
@@ -99,6 +115,26 @@ pub struct PoolSnapshot {
     pub dropped: Vec<Labels>,
     pub dropped_count: usize,
     pub discovery: Vec<ProviderStatus>,
+    pub series: SeriesBudget,
+    /// Each target's budget; 0 is none.
+    pub target_series_max: u64,
+}
+
+/// How a series budget stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeriesBudget {
+    /// 0 is no limit.
+    pub max: u64,
+    /// Series that the targets under it hold.
+    pub held: u64,
+    /// Refusals since the start. A series that keeps coming is refused with every scrape.
+    pub refused_total: u64,
+}
+
+impl SeriesBudget {
+    fn of(ledger: &Ledger, max: u64) -> SeriesBudget {
+        SeriesBudget { max, held: ledger.held(), refused_total: ledger.refused() }
+    }
 }
 
 impl ScrapeManager {
@@ -127,8 +163,14 @@ impl ScrapeManager {
             metrics,
             permits: Arc::new(Semaphore::new(passes)),
             runtime,
+            ledger: Arc::default(),
+            series_max: AtomicU64::new(0),
             seed: AtomicU64::new(0),
         };
+        let ledger = Arc::clone(&context.ledger);
+        registry.gauge_fn("ferula_scrape_series", "Series that the targets' last scrapes brought.", move || {
+            ledger.held() as f64
+        });
         Arc::new(ScrapeManager {
             context: Arc::new(context),
             discovery,
@@ -197,6 +239,16 @@ impl ScrapeManager {
         Ok(())
     }
 
+    /// How many series all targets together may hold; 0 is no limit. Known ones go on when it is exceeded.
+    pub fn set_series_budget(&self, max: u64) {
+        self.context.series_max.store(max, Ordering::Relaxed);
+    }
+
+    /// How the budget of all targets stands.
+    pub fn series_budget(&self) -> SeriesBudget {
+        SeriesBudget::of(&self.context.ledger, self.context.series_max())
+    }
+
     /// Every job with its targets, in the order of their names.
     pub fn targets(&self) -> Vec<PoolSnapshot> {
         let pools: Vec<(String, Arc<Pool>)> = self.pools().iter().map(|(n, p)| (n.clone(), Arc::clone(p))).collect();
@@ -218,14 +270,20 @@ impl ScrapeManager {
                             last_scrape_ms: status.last_scrape_ms,
                             last_scrape_duration: status.last_duration,
                             health: status.health,
+                            series: status.series,
+                            series_refused: status.series_refused,
+                            refused_examples: status.refused_examples.clone(),
                             scrape_interval: target.interval,
                             scrape_timeout: target.timeout,
                         }
                     })
                     .collect();
                 active.sort_by(|a, b| a.labels.cmp(&b.labels).then_with(|| a.scrape_url.cmp(&b.scrape_url)));
+                let job = pool.job();
                 PoolSnapshot {
                     active,
+                    series: SeriesBudget::of(pool.ledger(), job.config.job_series_budget),
+                    target_series_max: job.config.target_series_budget,
                     dropped: view.dropped,
                     dropped_count: view.dropped_count,
                     discovery: self.discovery.status(&name),

@@ -27,7 +27,7 @@ pub(crate) struct Metrics {
     /// A target's samples that posed as the server's own report series.
     pub spoofed: Counter,
     /// New series refused because a budget was spent.
-    pub series_refused: Counter,
+    pub series_refused: CounterVec,
 }
 
 impl Metrics {
@@ -128,9 +128,10 @@ impl Metrics {
                 "ferula_target_scrapes_report_series_spoofed_total",
                 "Total number of samples dropped because they posed as report series of their target.",
             ),
-            series_refused: r.counter(
+            series_refused: r.counter_vec(
                 "ferula_target_scrapes_series_refused_total",
-                "Total number of new series refused because a series budget was exceeded.",
+                "Total number of new series refused because a series budget was exceeded, by whose budget it was.",
+                &["scrape_job", "budget"],
             ),
         }
     }

@@ -8,6 +8,7 @@ use hashbrown::{HashMap, HashSet};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::budget::Ledger;
 use crate::error::ScrapeError;
 use crate::job::Job;
 use crate::manager::Context;
@@ -19,6 +20,7 @@ pub(crate) struct PoolShared {
     pub job: ArcSwap<Job>,
     /// Too many targets: every scrape of the pool fails with this.
     over_limit: ArcSwapOption<(usize, u64)>,
+    pub ledger: Arc<Ledger>,
 }
 
 impl PoolShared {
@@ -95,7 +97,11 @@ impl Pool {
     /// Starts following `groups`.
     pub(crate) fn start(context: Arc<Context>, job: Job, groups: watch::Receiver<JobGroups>) -> Arc<Pool> {
         context.metrics.pools.inc();
-        let shared = Arc::new(PoolShared { job: ArcSwap::from_pointee(job), over_limit: ArcSwapOption::empty() });
+        let shared = Arc::new(PoolShared {
+            job: ArcSwap::from_pointee(job),
+            over_limit: ArcSwapOption::empty(),
+            ledger: Arc::default(),
+        });
         let pool = Arc::new(Pool {
             context: Arc::clone(&context),
             shared,
@@ -110,6 +116,10 @@ impl Pool {
 
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
     }
 
     pub(crate) fn job(&self) -> Arc<Job> {

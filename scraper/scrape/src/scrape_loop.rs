@@ -6,14 +6,14 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::{ScrapeError, shown};
-use crate::fetch::{Fetched, Sizes, fetch};
-use crate::ingest::{Counts, Parsable, Pass, State, end_all, ingest};
+use crate::budget::Account;
+use crate::fetch::fetch;
+use crate::ingest::State;
 use crate::job::Job;
 use crate::manager::Context;
 use crate::metadata::Families;
 use crate::pool::PoolShared;
-use crate::report::Report;
+use crate::reading::Reading;
 use crate::target::Target;
 
 /// What a loop is told to do.
@@ -51,6 +51,9 @@ pub(crate) struct Status {
     pub last_error: String,
     pub last_scrape_ms: Option<i64>,
     pub last_duration: Duration,
+    pub series: u64,
+    pub series_refused: u64,
+    pub refused_examples: Vec<String>,
 }
 
 /// What the loop shares with its pool and the API.
@@ -78,9 +81,10 @@ pub(crate) struct Loop {
     pub pool: Arc<PoolShared>,
     pub shared: Arc<Shared>,
     pub orders: watch::Receiver<Order>,
-    /// `None` while a blocking pass holds it.
+    /// `None` while a blocking step holds it.
     state: Option<Box<State>>,
-    sizes: Sizes,
+    /// How long the last body was, so that the next one's buffer need not grow.
+    body_bytes: u64,
     /// The job the cache belongs to.
     cached_for: Option<Arc<Job>>,
     /// Wall time of the last scrape's place in the rhythm, in ms.
@@ -103,8 +107,8 @@ impl Loop {
             pool,
             shared,
             orders,
-            state: Some(Box::default()),
-            sizes: Sizes::default(),
+            state: None,
+            body_bytes: 0,
             cached_for: None,
             aligned_ms: None,
             last_start: None,
@@ -165,14 +169,7 @@ impl Loop {
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let target = shared.target.load_full();
-            let pass = Pass {
-                job: &job,
-                target: &target,
-                metrics: &context.metrics,
-                limits: context.options.parse_limits,
-                t_ms,
-            };
-            end_all(&mut state, context.store.as_ref(), &pass)
+            state.end_all(context.store.as_ref(), &context.pass(&job, &target, t_ms))
         });
         if let Ok(Err(e)) = done.await {
             tracing::error!(error = %e, "Stale commit failed");
@@ -201,6 +198,11 @@ impl Loop {
         if now - aligned <= TOLERANCE_MS.min(interval_ms / 100) { aligned } else { now }
     }
 
+    fn fresh_state(&self) -> Box<State> {
+        let account = Account::new(Arc::clone(&self.pool.ledger), Arc::clone(&self.context.ledger));
+        Box::new(State::new(account))
+    }
+
     async fn scrape(&mut self) {
         let (context, shared) = (Arc::clone(&self.context), Arc::clone(&self.shared));
         let (job, target) = (self.pool.job.load_full(), self.shared.target.load_full());
@@ -210,112 +212,59 @@ impl Loop {
             length.observe_duration(started.saturating_sub(before));
         }
         let t_ms = self.stamp(target.interval.ms());
-        let forced = self.pool.forced_error();
-        let fetched = match forced {
+        let mut incoming = match self.pool.forced_error() {
             Some(e) => Err(e),
-            None => {
-                let Loop { orders, sizes, .. } = self;
-                tokio::select! {
-                    biased;
-                    _ = orders.wait_for(|o| *o != Order::Run) => return,
-                    fetched = fetch(&job, &target, &context.options.body_budget, *sizes) => fetched,
-                }
-            }
+            None => tokio::select! {
+                biased;
+                _ = self.orders.wait_for(|o| *o != Order::Run) => return,
+                fetched = fetch(&job, &target, &context.options.body_budget) => fetched,
+            },
         };
-        let Some(mut state) = self.state.take() else { return };
+        let mut state = self.state.take().unwrap_or_else(|| self.fresh_state());
         if let Some(before) = self.cached_for.replace(Arc::clone(&job))
             && !Arc::ptr_eq(&before, &job)
             && !before.same_series(&job)
         {
             state.cache.reset();
         }
-        let mut sizes = self.sizes;
-        // As many passes as cores; the others wait here, holding nothing but their body.
-        let Ok(permit) = Arc::clone(&context.permits).acquire_owned().await else { return };
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let pass = Pass {
-                job: &job,
-                target: &target,
-                metrics: &context.metrics,
-                limits: context.options.parse_limits,
-                t_ms,
+        let mut reading = Reading::new(job, target, t_ms, started, self.body_bytes);
+        loop {
+            let wire = match &mut incoming {
+                Ok(incoming) => tokio::select! {
+                    biased;
+                    _ = self.orders.wait_for(|o| *o != Order::Run) => {
+                        reading.abandon(&mut state);
+                        self.state = Some(state);
+                        return;
+                    }
+                    wire = incoming.gather() => wire.map(|wire| (wire, incoming.form())),
+                },
+                Err(e) => Err(e.clone()),
             };
-            run_pass(&mut state, &shared, &context, &pass, fetched, &mut sizes, started);
-            (state, sizes)
-        });
-        match done.await {
-            Ok((state, sizes)) => {
-                self.state = Some(state);
-                self.sizes = sizes;
+            let (context, shared) = (Arc::clone(&context), Arc::clone(&shared));
+            let before = context.clock.monotonic();
+            // As many steps at a time as cores; the others wait here, holding nothing but what came over the wire.
+            let Ok(permit) = Arc::clone(&context.permits).acquire_owned().await else { return };
+            let done = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                let is_done = reading.step(&mut state, &shared, &context, wire);
+                (state, reading, is_done)
+            });
+            match done.await {
+                Ok((now, _, Some(body_bytes))) => {
+                    self.state = Some(now);
+                    self.body_bytes = body_bytes;
+                    return;
+                }
+                Ok((now, then, None)) => (state, reading) = (now, then),
+                Err(e) => {
+                    tracing::error!(error = %e, "A scrape panicked; its target starts afresh");
+                    return;
+                }
             }
-            Err(e) => {
-                tracing::error!(error = %e, "A scrape panicked; its target starts afresh");
-                self.state = Some(Box::default());
+            if let Ok(incoming) = &mut incoming {
+                incoming.extend_deadline(self.context.clock.monotonic().saturating_sub(before));
             }
         }
-    }
-}
-
-fn run_pass(
-    state: &mut State,
-    shared: &Shared,
-    context: &Context,
-    pass: &Pass<'_>,
-    fetched: Result<Fetched, ScrapeError>,
-    sizes: &mut Sizes,
-    started: Duration,
-) {
-    let opened = fetched.and_then(|f| {
-        sizes.wire = f.wire_bytes();
-        f.open(*sizes)
-    });
-    let mut body_bytes = 0;
-    match &opened {
-        Ok((body, _)) => {
-            sizes.body = body.bytes.len();
-            body_bytes = i64::try_from(body.bytes.len()).unwrap_or(i64::MAX);
-        }
-        Err(e) if e.is_body_size() => {
-            context.metrics.exceeded_body_size.inc();
-            body_bytes = -1;
-        }
-        Err(_) => {}
-    }
-    let (held, parsable) = match opened {
-        Ok((body, syntax)) => (Some((body, syntax)), None),
-        Err(e) => (None, Some(e)),
-    };
-    let input = match (&held, parsable) {
-        (Some((body, syntax)), _) => Ok(Parsable { bytes: &body.bytes, syntax: *syntax }),
-        (None, Some(e)) => Err(e),
-        (None, None) => Err(ScrapeError::Internal("no body and no reason".into())),
-    };
-    let config = &pass.job.config;
-    let mut duration = Duration::ZERO;
-    let finish = |counts: Counts, error: Option<&ScrapeError>| {
-        duration = context.clock.monotonic().saturating_sub(started);
-        Report {
-            is_up: error.is_none(),
-            duration_seconds: duration.as_secs_f64(),
-            scraped: counts.scraped,
-            post_relabel: counts.post_relabel,
-            added: counts.added,
-            timeout_seconds: pass.target.timeout.ms() as f64 / 1000.0,
-            sample_limit: config.sample_limit,
-            body_bytes,
-        }
-    };
-    let (error, committed) = ingest(state, &mut shared.families(), context.store.as_ref(), pass, input, finish);
-    if let Err(e) = committed {
-        tracing::error!(error = %e, target = %pass.target.url_text, "Scrape commit failed");
-    }
-    let mut status = shared.status();
-    status.health = if error.is_none() { Health::Up } else { Health::Down };
-    status.last_error = error.as_ref().map(shown).unwrap_or_default();
-    status.last_scrape_ms = Some(pass.t_ms);
-    status.last_duration = duration;
-    if let Some(e) = &error {
-        tracing::debug!(target = %pass.target.url_text, error = %shown(e), "Scrape failed");
     }
 }

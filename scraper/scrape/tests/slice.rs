@@ -234,3 +234,84 @@ async fn a_label_names_a_unix_socket() {
     assert_eq!(world.store.values("{__name__=\"a\", instance=\"named.invalid:9\", job=\"j\"}")[0], "7");
     world.manager.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_budget_only_new_series_are_refused() {
+    for (more, budget) in [("target_series_budget: 2", "target"), ("job_series_budget: 2", "job"), ("", "server")] {
+        let (world, server) = (World::new(), Server::start(Answer::text("a 1\nb 2\n")).await);
+        world.manager.set_series_budget(if more.is_empty() { 2 } else { 0 });
+        world.apply(vec![job(&[server.address()], more)]);
+        world.scrapes(2).await;
+        server.set(Answer::text("a 1\nnew{x=\"1\"} 3\nb 5\n"));
+        until(|| world.store.values(&world.series("b", &server)).last().is_some_and(|v| v == "5")).await;
+        until(|| world.target().is_some_and(|t| t.series_refused == 1)).await;
+        let target = world.target().unwrap();
+        assert_eq!((target.health, target.series), (Health::Up, 2), "{budget}");
+        assert!(target.refused_examples[0].starts_with("{__name__=\"new\", "), "{:?}", target.refused_examples);
+        assert!(!world.store.samples().keys().any(|k| k.contains("new")), "{budget}");
+        let refused =
+            world.registry.counter_vec("ferula_target_scrapes_series_refused_total", "", &["scrape_job", "budget"]);
+        assert!(refused.with(&["j", budget]).get() >= 1.0, "{budget}");
+        // Room again: what leaves makes place for what is new.
+        server.set(Answer::text("a 1\nnew{x=\"1\"} 3\n"));
+        until(|| world.store.samples().keys().any(|k| k.contains("new"))).await;
+        until(|| world.target().is_some_and(|t| t.series == 2 && t.series_refused == 0)).await;
+        // The targets go, and their share with them.
+        world.apply(vec![]);
+        until(|| world.manager.series_budget().held == 0).await;
+        world.manager.stop().await;
+    }
+}
+
+/// Lines so long that a body of them is read in several steps.
+fn long_page(lines: usize) -> String {
+    let padding = "x".repeat(4000);
+    (0..lines).map(|i| format!("long{{i=\"{i}\",padding=\"{padding}\"}} {i}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_body_is_read_as_it_comes_and_is_one_batch() {
+    let page = long_page(1000);
+    for answer in [Answer::text(&page), Answer::gzip(page.as_bytes(), 1)] {
+        let (world, server) = (World::new(), Server::start(answer).await);
+        let mut config = job(&[server.address()], "");
+        config.scrape_timeout = ferula_yaml::Duration::from_secs(50);
+        config.scrape_interval = ferula_yaml::Duration::from_secs(50);
+        world.apply(vec![config]);
+        until(|| world.target().is_some_and(|t| t.health != Health::Unknown)).await;
+        assert_eq!(world.target().unwrap().last_error, "");
+        assert_eq!(world.store.commits(), 1);
+        let samples = world.store.samples();
+        assert_eq!(samples.keys().filter(|k| k.contains("\"long\"")).count(), 1000);
+        // An error far behind says its line, and takes all of it back.
+        let (world, broken) = (World::new(), Server::start(Answer::text(&format!("{page}\n7&-\n{page}"))).await);
+        world.apply(vec![job(&[broken.address()], "")]);
+        until(|| world.target().is_some_and(|t| t.last_error.contains("(line 1002)"))).await;
+        assert!(!world.store.samples().values().any(|v| v.len() >= 1000));
+        assert_eq!(world.store.values(&world.series("scrape_samples_scraped", &broken))[0], "1000");
+        world.manager.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_leaves_in_the_middle_of_a_body_is_ended() {
+    let page = long_page(600);
+    let (world, server) = (World::new(), Server::start(Answer::text("a 1\n")).await);
+    let slow = |addresses: &[String]| {
+        let mut config = job(addresses, "");
+        config.scrape_timeout = ferula_yaml::Duration::from_secs(2);
+        config.scrape_interval = ferula_yaml::Duration::from_secs(2);
+        config
+    };
+    world.apply(vec![slow(&[server.address()])]);
+    world.scrapes(1).await;
+    // Two megabytes come, the rest never does.
+    let Answer(mut bytes) = Answer::text(&format!("a 2\n{page}{page}"));
+    bytes.truncate(bytes.len() - 10_000);
+    server.set(Answer(bytes));
+    until(|| world.store.label_sets().keys().any(|k| k.contains("long"))).await;
+    world.apply(vec![slow(&[])]);
+    until(|| world.store.values(&world.series("a", &server)).last().is_some_and(|v| v == "stale")).await;
+    until(|| world.store.values(&world.series("up", &server)).last().is_some_and(|v| v == "stale")).await;
+    world.manager.stop().await;
+}

@@ -11,6 +11,7 @@ mod query;
 mod result;
 mod rules;
 mod series;
+mod series_budgets;
 mod status;
 mod targets;
 pub mod time;
@@ -45,6 +46,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::targets_metadata))
         .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/status/series_budgets", get(series_budgets::series_budgets))
         .route("/metadata", get(targets::metadata))
         .route("/rules", get(rules::rules))
         .route("/alerts", get(rules::alerts))

@@ -11,7 +11,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use ferula_instrument::{Counter, Registry};
-use ferula_model::{Clock, Exemplar, Labels, LabelsBuilder, Metadata, SeriesRef, Value};
+use ferula_model::{
+    Budget, BudgetExceeded, Charge, Clock, Exemplar, Labels, LabelsBuilder, Metadata, SeriesRef, Value,
+};
 use ferula_net::listen::body;
 use ferula_proto::remote;
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durability, StorageError};
@@ -33,10 +35,11 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Bytes it may say to decompress to. Upstream's number.
     pub decoded_bytes_max: usize,
-    /// Symbols, samples, histograms and exemplars in one request, counted together.
-    pub entries_max: usize,
-    /// Bytes that the labels and descriptions of all series have together once references are replaced by strings.
-    pub resolved_bytes_max: usize,
+    /// What one request may hold: its bytes, compressed and not, its entries, and its labels and descriptions once references
+    /// are replaced by strings. A request that needs more is answered with 400.
+    pub request_bytes_max: u64,
+    /// What all requests may hold; one that finds it spent is answered with 503, and comes again.
+    pub budget: Budget,
     /// Requests decoded and stored at the same time; the others wait.
     pub concurrency: usize,
     /// How long a client may take to send its body.
@@ -49,10 +52,11 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             accepted: Message::ALL.to_vec(),
-            body_bytes_max: 16 << 20,
+            // What 32 MiB that do not compress come to.
+            body_bytes_max: 38 << 20,
             decoded_bytes_max: 32 << 20,
-            entries_max: 2_000_000,
-            resolved_bytes_max: 128 << 20,
+            request_bytes_max: 256 << 20,
+            budget: Budget::root("remote write", 512 << 20),
             concurrency: 8,
             body_timeout: Duration::from_secs(30),
             future_max_ms: 10 * 60 * 1000,
@@ -62,6 +66,9 @@ impl Default for Limits {
 
 /// Characters of an exemplar's labels, names and values together; longer ones are not kept. OpenMetrics' number.
 const EXEMPLAR_CHARS_MAX: usize = 128;
+
+/// What a symbol, sample, histogram or exemplar holds while its request is worked on.
+const ENTRY_BYTES: u64 = 48;
 
 /// How many refused samples an answer names.
 const NAMED_MAX: usize = 10;
@@ -108,18 +115,54 @@ impl Outcome {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Wire(WireError),
     #[error("snappy: corrupt input")]
     Snappy,
     #[error("snappy: decoded block is too large")]
     TooLarge,
-    #[error("more than {0} series and samples in one request")]
-    TooMany(usize),
-    #[error("the series of one request have more than {0} bytes of labels")]
-    Resolved(usize),
+    #[error(transparent)]
+    Budget(#[from] BudgetExceeded),
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+impl From<WireError> for Failure {
+    fn from(e: WireError) -> Failure {
+        match e {
+            WireError::Budget(e) => Failure::Budget(e),
+            e => Failure::Wire(e),
+        }
+    }
+}
+
+/// Reads all of `all`, which must be well formed, and charges what it will hold, before any of that is allocated.
+fn check<'a, S: Incoming<'a>>(
+    charge: &mut Charge,
+    all: impl Iterator<Item = Result<S, WireError>>,
+) -> Result<(), Failure> {
+    let mut labels = Vec::new();
+    let size = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
+    for series in all {
+        let series = series?;
+        series.labels(&mut labels)?;
+        let (mut bytes, mut entries) = (size(&labels), 1);
+        for ok in series.entries() {
+            ok?;
+            entries += 1;
+        }
+        for exemplar in series.exemplars() {
+            bytes = bytes.saturating_add(size(&exemplar?.0));
+        }
+        if let Some(m) = series.metadata()? {
+            bytes = bytes.saturating_add(m.help.len() + m.unit.len());
+        }
+        charge.grow(bytes as u64 + entries * ENTRY_BYTES)?;
+    }
+    Ok(())
+}
+
+/// The name of one request's budget.
+const REQUEST: &str = "remote write request";
 
 impl RemoteWrite {
     pub fn new(
@@ -147,8 +190,10 @@ impl RemoteWrite {
             Ok(message) => message,
             Err(why) => return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why),
         };
-        let compressed = match body::read(request_body, self.limits.body_bytes_max, self.limits.body_timeout).await {
-            Ok(bytes) => bytes,
+        let budget = self.limits.budget.child(REQUEST, self.limits.request_bytes_max);
+        let (bytes_max, timeout) = (self.limits.body_bytes_max, self.limits.body_timeout);
+        let (compressed, mut charge) = match body::read_charged(request_body, bytes_max, timeout, &budget).await {
+            Ok(read) => read,
             Err(e) => return plain(e.status(), &e.to_string()),
         };
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
@@ -158,7 +203,7 @@ impl RemoteWrite {
         // repetition is accepted.
         let stored = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            self.store(message, &compressed)
+            self.store(message, &compressed, &mut charge)
         });
         match stored.await {
             Ok(Ok(outcome)) => answer(&outcome),
@@ -167,6 +212,7 @@ impl RemoteWrite {
                     Failure::Storage(
                         StorageError::Budget(_) | StorageError::NotReady(_) | StorageError::Poisoned(_),
                     ) => StatusCode::SERVICE_UNAVAILABLE,
+                    Failure::Budget(e) if e.name != REQUEST => StatusCode::SERVICE_UNAVAILABLE,
                     Failure::Storage(_) => StatusCode::INTERNAL_SERVER_ERROR,
                     _ => StatusCode::BAD_REQUEST,
                 };
@@ -180,31 +226,32 @@ impl RemoteWrite {
         }
     }
 
-    fn store(&self, message: Message, compressed: &[u8]) -> Result<Outcome, Failure> {
+    fn store(&self, message: Message, compressed: &[u8], charge: &mut Charge) -> Result<Outcome, Failure> {
         // The length is a claim: checked before anything is allocated for it.
         let claimed = snap::raw::decompress_len(compressed).map_err(|_| Failure::Snappy)?;
         if claimed > self.limits.decoded_bytes_max {
             return Err(Failure::TooLarge);
         }
+        charge.grow(claimed as u64)?;
         let decoded = snap::raw::Decoder::new().decompress_vec(compressed).map_err(|_| Failure::Snappy)?;
         match message {
-            Message::V1 => self.take(message, 0, || wire::series(&decoded)),
+            Message::V1 => self.take(message, charge, || wire::series(&decoded)),
             Message::V2 => {
-                let symbols = wire_v2::Symbols::read(&decoded, self.limits.entries_max)?;
-                self.take(message, symbols.len(), || wire_v2::series(&decoded, &symbols))
+                let symbols = wire_v2::Symbols::read(&decoded, charge)?;
+                self.take(message, charge, || wire_v2::series(&decoded, &symbols))
             }
         }
     }
 
-    /// Checks all series, of which there may be so many more entries as `counted` leaves, and then stores them.
+    /// Checks all series, charging what they will hold, and then stores them.
     fn take<'a, S: Incoming<'a>, I: Iterator<Item = Result<S, WireError>>>(
         &self,
         message: Message,
-        counted: usize,
+        charge: &mut Charge,
         all: impl Fn() -> I,
     ) -> Result<Outcome, Failure> {
         // All of it must be well formed before any of it is appended.
-        self.check(counted, all())?;
+        check(charge, all())?;
         let mut appender = self.storage.appender();
         let mut outcome = Outcome::default();
         match self.append_all(message, all(), appender.as_mut(), &mut outcome) {
@@ -225,38 +272,6 @@ impl RemoteWrite {
                 Err(e)
             }
         }
-    }
-
-    fn check<'a, S: Incoming<'a>>(
-        &self,
-        mut counted: usize,
-        all: impl Iterator<Item = Result<S, WireError>>,
-    ) -> Result<(), Failure> {
-        let mut resolved = 0usize;
-        let mut labels = Vec::new();
-        let size = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
-        for series in all {
-            let series = series?;
-            series.labels(&mut labels)?;
-            resolved = resolved.saturating_add(size(&labels));
-            for ok in std::iter::once(Ok(())).chain(series.entries()) {
-                ok?;
-                counted += 1;
-                if counted > self.limits.entries_max {
-                    return Err(Failure::TooMany(self.limits.entries_max));
-                }
-            }
-            for exemplar in series.exemplars() {
-                resolved = resolved.saturating_add(size(&exemplar?.0));
-            }
-            if let Some(m) = series.metadata()? {
-                resolved = resolved.saturating_add(m.help.len() + m.unit.len());
-            }
-            if resolved > self.limits.resolved_bytes_max {
-                return Err(Failure::Resolved(self.limits.resolved_bytes_max));
-            }
-        }
-        Ok(())
     }
 
     fn append_all<'a, S: Incoming<'a>>(

@@ -227,7 +227,7 @@ async fn refuses_what_it_cannot_read() {
         (PROTOBUF, b"x".to_vec(), 400, "snappy: corrupt input".to_owned()),
         (PROTOBUF, snappy(b"x"), 400, "proto: unexpected EOF".to_owned()),
         (PROTOBUF, snappy(&[0x0a, 0x02, 0x0a, 0x05]), 400, "proto: unexpected EOF".to_owned()),
-        (PROTOBUF, vec![0; 17 << 20], 413, "http: request body too large".to_owned()),
+        (PROTOBUF, vec![0; 39 << 20], 413, "http: request body too large".to_owned()),
         // A length that is only a claim: four bytes that say four gigabytes.
         (PROTOBUF, vec![0xff, 0xff, 0xff, 0xff, 0x0f], 400, "snappy: decoded block is too large".to_owned()),
     ] {
@@ -243,10 +243,10 @@ async fn a_bomb_of_empty_messages_stays_small() {
     // 16 million empty series: 31 MB decoded, 1.5 MB on the wire; upstream needs gigabytes for it.
     let empty: Vec<u8> = [0x0a, 0x00].repeat(15 << 20);
     let (status, text, _) = r.send(PROTOBUF, snappy(&empty)).await;
-    let too_many = "more than 2000000 series and samples in one request";
+    let too_many = "memory budget \"remote write request\" of 268435456 bytes exceeded";
     assert_eq!((status, text.as_str()), (400, too_many));
     // Millions of empty samples in one series.
-    let mut one = [0x12, 0x00].repeat(3_000_000);
+    let mut one = [0x12, 0x00].repeat(6_000_000);
     let mut request = vec![0x0a];
     let mut n = one.len();
     while n > 0x7f {
@@ -257,4 +257,25 @@ async fn a_bomb_of_empty_messages_stays_small() {
     request.append(&mut one);
     let (status, text, _) = r.send(PROTOBUF, snappy(&request)).await;
     assert_eq!((status, text.as_str()), (400, too_many));
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_budget_is_refused_before_it_is_held() {
+    let many: Vec<(i64, f64)> = (0..2000).map(|i| (1000 + i, 1.0)).collect();
+    let body = || vec![series(&[("__name__", "m")], &many)];
+    let budget = Budget::root("remote write", 1 << 20);
+    // One request too large: it would not fit the next time either.
+    let small = Limits { request_bytes_max: 50_000, budget: budget.clone(), ..Limits::default() };
+    let r = Receiver::with(small);
+    let (status, text, _) = r.write(body()).await;
+    assert_eq!((status, text.as_str()), (400, "memory budget \"remote write request\" of 50000 bytes exceeded"));
+    // All of them together: the sender shall come again.
+    let r = Receiver::with(Limits { budget: budget.clone(), ..Limits::default() });
+    let held = budget.charge((1 << 20) - 50_000).unwrap();
+    let (status, text, _) = r.write(body()).await;
+    assert_eq!((status, text.as_str()), (503, "memory budget \"remote write\" of 1048576 bytes exceeded"));
+    assert!(r.stored().is_empty());
+    drop(held);
+    assert_eq!(r.write(body()).await.0, 204);
+    assert_eq!(budget.used_bytes(), 0, "every request gives back what it held");
 }

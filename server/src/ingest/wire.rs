@@ -26,8 +26,8 @@ pub(super) enum WireError {
     Labels,
     #[error("proto: malformed histogram")]
     Histogram,
-    #[error("more than {0} symbols in one request")]
-    Symbols(usize),
+    #[error(transparent)]
+    Budget(#[from] ferula_model::BudgetExceeded),
     #[error("a series has more than {LABEL_BYTES_MAX} bytes of labels")]
     LabelBytes,
     #[error("invalid labelRefs length {0}")]

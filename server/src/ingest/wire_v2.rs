@@ -1,9 +1,9 @@
 //! A remote-write 2.0 request read in place, as [`super::wire`] reads version 1.
 //!
-//! Strings are references into one table of symbols. The table costs 16 bytes a symbol and is counted; what a series
+//! Strings are references into one table of symbols. The table costs 16 bytes a symbol and is charged; what a series
 //! puts together from it is bounded by [`LABELS_MAX`] and [`LABEL_BYTES_MAX`], because a reference of one byte may stand
 //! for a megabyte. Field numbers: `lib/proto/proto/remote_v2.proto`.
-use ferula_model::MetricType;
+use ferula_model::{Charge, MetricType};
 use ferula_proto::remote_v2;
 use ferula_proto::remote_v2::metadata::MetricType as Sent;
 
@@ -18,21 +18,19 @@ pub(super) struct Symbols<'a> {
 }
 
 impl<'a> Symbols<'a> {
-    /// Refuses more than `max` symbols, and any that is not UTF-8.
-    pub(super) fn read(request: &'a [u8], max: usize) -> Result<Symbols<'a>, WireError> {
+    /// Charges the table as it grows. Refuses a symbol that is not UTF-8.
+    pub(super) fn read(request: &'a [u8], charge: &mut Charge) -> Result<Symbols<'a>, WireError> {
         let mut table = Vec::new();
         for symbol in submessages(request, 4) {
             let symbol = std::str::from_utf8(symbol?).map_err(|_| WireError::Utf8)?;
-            if table.len() >= max {
-                return Err(WireError::Symbols(max));
+            if table.len() == table.capacity() {
+                let more = table.capacity().max(64);
+                charge.grow((more * size_of::<&str>()) as u64)?;
+                table.reserve_exact(more);
             }
             table.push(symbol);
         }
         Ok(Symbols { table })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
     }
 
     fn get(&self, at: u64) -> Option<&'a str> {

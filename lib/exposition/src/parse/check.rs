@@ -2,12 +2,20 @@
 use ferula_model::{MetricType, Value};
 
 use super::protobuf::{FamilySink, HistogramForms, ProtoSeries, read_families};
-use super::{Entry, Limits, ParseError, Parser, Syntax};
+use super::{Entry, Limits, ParseError, Parser, Progress, Syntax};
+
+/// All that must hold of any body in a text format. Panics if it does not; for tests and fuzz targets.
+#[doc(hidden)]
+pub fn check_text(body: &[u8], syntax: Syntax) {
+    check_short_cut(body, syntax);
+    for piece_bytes in [1, 40, 1000] {
+        check_pieces(body, syntax, piece_bytes);
+    }
+}
 
 /// Parses `body` in full and, beside it, expecting at every line the series before it: both must agree on everything, and
-/// labels and exemplars must be readable. Panics if not; for tests and fuzz targets.
-#[doc(hidden)]
-pub fn check_short_cut(body: &[u8], syntax: Syntax) {
+/// labels and exemplars must be readable.
+fn check_short_cut(body: &[u8], syntax: Syntax) {
     let mut full = Parser::new(body, syntax, Limits::default());
     let mut quick = full.clone();
     let mut last: Vec<u8> = Vec::new();
@@ -26,6 +34,34 @@ pub fn check_short_cut(body: &[u8], syntax: Syntax) {
             (None, None) => return,
             _ => assert_eq!(format!("{a:?}"), format!("{b:?}")),
         }
+    }
+}
+
+/// Reads `body` in pieces of about `piece_bytes` and as a whole: entries, errors and line numbers must be the same.
+fn check_pieces(body: &[u8], syntax: Syntax, piece_bytes: usize) {
+    let mut whole = Parser::new(body, syntax, Limits::default());
+    let (mut rest, mut window_bytes, mut progress) = (body, piece_bytes.max(1), Progress::default());
+    loop {
+        let window = rest.get(..window_bytes).unwrap_or(rest);
+        let is_last = window.len() == rest.len();
+        let end = if is_last { window.len() } else { memchr::memrchr(b'\n', window).map_or(0, |i| i + 1) };
+        let mut parser =
+            Parser::resume(rest.get(..end).unwrap_or_default(), syntax, Limits::default(), progress, is_last);
+        while let Some(entry) = parser.next() {
+            let failed = entry.is_err();
+            assert_eq!(format!("{:?}", Some(entry)), format!("{:?}", whole.next()));
+            if failed {
+                return;
+            }
+        }
+        if is_last {
+            assert_eq!(whole.next(), None);
+            return;
+        }
+        let (read, now) = parser.pause();
+        progress = now;
+        rest = rest.get(read..).unwrap_or_default();
+        window_bytes = if read == 0 { window_bytes * 2 } else { piece_bytes.max(1) };
     }
 }
 

@@ -6,7 +6,7 @@ use ferula_model::{Exemplar, Labels, MetricType};
 
 use super::lexer::{Lexer, State, Token};
 use super::number::{self, NumberError};
-use super::{Entry, Limits, ParseError, Sample, Syntax, cut, quote_bytes};
+use super::{Entry, Limits, ParseError, Progress, Sample, Syntax, cut, quote_bytes};
 
 /// Reads one body from front to back. After an error or the end it stays there.
 #[derive(Clone, Debug)]
@@ -23,6 +23,11 @@ pub struct Parser<'a> {
     exemplar: Option<ExemplarSpan>,
     exemplar_labels: Vec<LabelSpan>,
     done: bool,
+    /// More of the body comes after `lexer.body`.
+    is_partial: bool,
+    /// Of the pieces before.
+    lines_before: usize,
+    has_ended: bool,
 }
 
 /// Both without their quotes.
@@ -44,18 +49,37 @@ type Step<T> = Result<T, String>;
 impl<'a> Parser<'a> {
     /// `syntax` must be one of the two text formats.
     pub fn new(body: &'a [u8], syntax: Syntax, limits: Limits) -> Parser<'a> {
+        Parser::resume(body, syntax, limits, Progress::default(), true)
+    }
+
+    /// Reads `piece`, the continuation of a body of which [`Parser::pause`] said where it stands. Unless `is_last`, the
+    /// piece must end with a line break, and an entry which that line break does not complete (label values may hold
+    /// line breaks) is left for the next piece.
+    pub fn resume(piece: &'a [u8], syntax: Syntax, limits: Limits, progress: Progress, is_last: bool) -> Parser<'a> {
         debug_assert!(syntax != Syntax::Protobuf, "messages are not lines");
         Parser {
-            lexer: Lexer { body, syntax, state: State::LineStart, start: 0, at: 0 },
+            lexer: Lexer { body: piece, syntax, state: State::LineStart, start: 0, at: 0 },
             limits,
             start: 0,
-            metric_type: MetricType::Unknown,
+            metric_type: progress.metric_type,
             name: None,
             labels: Vec::new(),
             exemplar: None,
             exemplar_labels: Vec::new(),
             done: false,
+            is_partial: !is_last,
+            lines_before: progress.before,
+            has_ended: progress.has_ended,
         }
+    }
+
+    /// How many bytes of the piece are read for good, once [`Parser::next`] said `None`, and where the body stands there.
+    /// What is left comes again at the front of the next piece.
+    pub fn pause(&self) -> (usize, Progress) {
+        let read = self.start.min(self.lexer.body.len());
+        let lines = memchr::memchr_iter(b'\n', self.lexer.body.get(..read).unwrap_or_default()).count();
+        let before = self.lines_before + lines;
+        (read, Progress { metric_type: self.metric_type, before, has_ended: self.has_ended })
     }
 
     /// The type the last `# TYPE` line declared.
@@ -69,6 +93,10 @@ impl<'a> Parser<'a> {
         if self.done {
             return None;
         }
+        if self.has_ended {
+            self.done = true;
+            return (!self.lexer.body.is_empty()).then(|| Err(self.error(AFTER_EOF_MARK.to_owned())));
+        }
         let entry = self.entry();
         let line_bytes = self.lexer.at.saturating_sub(self.start);
         let result = match entry {
@@ -81,6 +109,14 @@ impl<'a> Parser<'a> {
             Ok(Some(entry)) => Some(Ok(entry)),
             Ok(None) => {
                 self.done = true;
+                None
+            }
+            Err(_)
+                if self.is_partial
+                    && self.lexer.at >= self.lexer.body.len()
+                    && line_bytes <= self.limits.line_bytes_max =>
+            {
+                self.done = true; // it may be whole, or wrong, when more is here
                 None
             }
             Err(reason) => {
@@ -159,11 +195,16 @@ impl<'a> Parser<'a> {
             self.start = self.lexer.at;
             let token = self.lexer.next();
             return match token {
+                Token::Eof if self.is_partial => Ok(None),
                 Token::Eof if self.lexer.syntax == Syntax::OpenMetrics => Err(NO_EOF_MARK.to_owned()),
                 Token::Eof => Ok(None),
                 Token::EofWord => match self.lexer.next() {
-                    Token::Eof => Ok(None),
-                    _ => Err("unexpected data after # EOF".to_owned()),
+                    Token::Eof => {
+                        self.has_ended = true;
+                        self.start = self.lexer.at;
+                        Ok(None)
+                    }
+                    _ => Err(AFTER_EOF_MARK.to_owned()),
                 },
                 // Blank lines are as free as they are meaningless; a loop, for a body can be all of them.
                 Token::Linebreak if self.lexer.syntax == Syntax::Text && self.start_is_line_start() => continue,
@@ -463,10 +504,11 @@ impl<'a> Parser<'a> {
     #[cold]
     fn error(&self, reason: String) -> ParseError {
         let before = self.lexer.body.get(..self.start.min(self.lexer.body.len())).unwrap_or_default();
-        ParseError { line: 1 + memchr::memchr_iter(b'\n', before).count(), reason: cut(reason) }
+        ParseError { line: 1 + self.lines_before + memchr::memchr_iter(b'\n', before).count(), reason: cut(reason) }
     }
 }
 
+const AFTER_EOF_MARK: &str = "unexpected data after # EOF";
 const NO_EOF_MARK: &str = "data does not end with # EOF";
 
 fn metric_type(text: &[u8], syntax: Syntax) -> Option<MetricType> {

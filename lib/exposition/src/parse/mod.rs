@@ -7,6 +7,9 @@
 //!                     +-- labels(): name, unescaped pairs of the sample just returned (only asked for on a cache miss)
 //! ```
 //!
+//! A body need not be in memory as a whole: [`Parser::resume`] reads it piece by piece and says how much of each was
+//! whole lines.
+//!
 //! A scrape that expects the line of last time calls [`Parser::next_expecting`]: one comparison and one number parse.
 //! Time is linear in the body, memory constant, nothing recurses. A malformed line ends the parse with its line
 //! number and upstream's reason, cut to [`MESSAGE_BYTES_MAX`].
@@ -27,7 +30,7 @@ use std::fmt;
 use ferula_model::MetricType;
 
 #[doc(hidden)]
-pub use check::{check_protobuf, check_short_cut};
+pub use check::{check_protobuf, check_text};
 pub use content_type::{ContentTypeError, Negotiated, negotiate};
 pub use grammar::Parser;
 pub use number::parse_float;
@@ -48,13 +51,37 @@ pub enum Syntax {
 /// Bounds on what a body may make the parser do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A longer line is an error. Long before this a label would be refused by any sane `label_value_length_limit`.
+    /// A longer line, or metric of a protobuf body, is an error: it has to be in memory as a whole. Long before this a
+    /// label would be refused by any sane `label_value_length_limit`.
     pub line_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { line_bytes_max: 1 << 20 }
+        Limits { line_bytes_max: 16 << 20 }
+    }
+}
+
+/// Where a body that comes in pieces stands between two of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    metric_type: MetricType,
+    /// Lines, or protobuf families, before.
+    before: usize,
+    /// OpenMetrics' end mark was read: nothing may follow.
+    has_ended: bool,
+}
+
+impl Progress {
+    /// Whole lines, or protobuf families, before.
+    pub fn lines(&self) -> usize {
+        self.before
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress { metric_type: MetricType::Unknown, before: 0, has_ended: false }
     }
 }
 

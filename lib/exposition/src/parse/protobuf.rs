@@ -8,7 +8,7 @@ use ferula_proto::Message;
 use ferula_proto::metrics as wire;
 
 use super::grammar::openmetrics_float;
-use super::{Limits, ParseError, cut};
+use super::{Limits, ParseError, Progress, cut};
 
 /// Which of a histogram's two forms are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,9 +59,23 @@ pub fn read_families<S: FamilySink>(
     forms: HistogramForms,
     sink: &mut S,
 ) -> Result<(), S::Error> {
-    let (mut rest, mut number) = (body, 0usize);
-    while !rest.is_empty() {
-        number += 1;
+    resume_families(body, limits, forms, &mut Progress::default(), true, sink).map(|_| ())
+}
+
+/// Reads the whole families at the front of `piece`, a part of a body that stands where `progress` says. Returns how many
+/// bytes they were; unless `is_last`, a family that is not all there yet is left for the next piece.
+pub fn resume_families<S: FamilySink>(
+    piece: &[u8],
+    limits: Limits,
+    forms: HistogramForms,
+    progress: &mut Progress,
+    is_last: bool,
+    sink: &mut S,
+) -> Result<usize, S::Error> {
+    let mut rest = piece;
+    while !rest.is_empty() && (is_last || has_whole_message(rest)) {
+        progress.before += 1;
+        let number = progress.before;
         let at_family =
             |reason: String| ParseError { line: 0, reason: cut(format!("metric family {number}: {reason}")) };
         let message = take_message(&mut rest).map_err(at_family)?;
@@ -83,7 +97,17 @@ pub fn read_families<S: FamilySink>(
             Emit { family: &family, metric: &metric, forms, sink, key: Vec::new() }.all(&at_family)?;
         }
     }
-    Ok(())
+    Ok(piece.len() - rest.len())
+}
+
+/// Whether the first message of `rest` is all there, or so malformed that more bytes do not mend it.
+fn has_whole_message(rest: &[u8]) -> bool {
+    const VARINT_BYTES_MAX: usize = 10;
+    let mut after = rest;
+    match varint(&mut after) {
+        Ok(n) => n <= after.len() as u64,
+        Err(_) => rest.len() >= VARINT_BYTES_MAX,
+    }
 }
 
 const NAME: u64 = 1;
@@ -402,7 +426,17 @@ mod tests {
         let body: Vec<u8> = families.iter().flat_map(|f| f.encode_length_delimited_to_vec()).collect();
         let mut lines = Lines(Vec::new());
         read_families(&body, Limits::default(), forms, &mut lines).map_err(|e| e.to_string())?;
+        assert_eq!(read_byte_by_byte(&body, forms), lines.0);
         Ok(lines.0)
+    }
+
+    fn read_byte_by_byte(body: &[u8], forms: HistogramForms) -> Vec<String> {
+        let (mut lines, mut progress, mut at) = (Lines(Vec::new()), Progress::default(), 0);
+        for end in 0..=body.len() {
+            let (piece, is_last) = (&body[at..end], end == body.len());
+            at += resume_families(piece, Limits::default(), forms, &mut progress, is_last, &mut lines).unwrap();
+        }
+        lines.0
     }
 
     fn family(kind: i32, metric: wire::Metric) -> wire::MetricFamily {

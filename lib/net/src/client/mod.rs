@@ -14,6 +14,7 @@ pub mod body;
 pub mod config;
 mod connect;
 pub mod error;
+mod inflow;
 pub mod jwt;
 mod oauth2;
 mod proxy;
@@ -41,6 +42,7 @@ use url::Url;
 pub use body::{Body, BodyLimits};
 pub use config::ClientConfig;
 pub use error::Error;
+pub use inflow::Inflow;
 
 use connect::Connector;
 use oauth2::TokenSource;
@@ -111,6 +113,17 @@ impl Response {
     /// The body as sent, compressed or not, within the limits.
     pub async fn body(self, limits: &BodyLimits, expected_bytes: usize) -> Result<Body, Error> {
         Body::collect(self.incoming, limits, expected_bytes).await
+    }
+    /// The next bytes of the body as sent, `None` at its end. For bodies read as they come: see [`Inflow`].
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        use http_body_util::BodyExt;
+        while let Some(frame) = self.incoming.frame().await {
+            let frame = frame.map_err(|e| Error::Body(error::innermost(&e)))?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
     /// The body ready to use: unlike [`Response::body`], gunzipped here and now. For small bodies.
     pub async fn uncompressed(self, limits: &BodyLimits) -> Result<Body, Error> {

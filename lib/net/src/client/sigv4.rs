@@ -86,17 +86,12 @@ pub fn sign(
     headers.sort();
     let signed = headers.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(";");
     let listed: String = headers.iter().map(|(n, v)| format!("{n}:{v}\n")).collect();
-    let mut query: Vec<(String, String)> =
-        request.url.query_pairs().map(|(n, v)| (escape(&n), escape(&v))).collect();
+    let mut query: Vec<(String, String)> = request.url.query_pairs().map(|(n, v)| (escape(&n), escape(&v))).collect();
     query.sort();
     let query = query.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("&");
     // The path is escaped twice: once in the URL already.
     let path = request.url.path().split('/').map(escape).collect::<Vec<_>>().join("/");
-    let canonical = format!(
-        "{}\n{path}\n{query}\n{listed}\n{signed}\n{}",
-        request.method,
-        sha256(&request.body)
-    );
+    let canonical = format!("{}\n{path}\n{query}\n{listed}\n{signed}\n{}", request.method, sha256(&request.body));
     let scope = format!("{day}/{region}/{service}/aws4_request");
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
     let mut key = format!("AWS4{}", credentials.secret_key.expose()).into_bytes();
@@ -121,7 +116,8 @@ mod tests {
     #[test]
     fn signs_as_the_documentation_does() {
         // The example of AWS's documentation: ListUsers of IAM.
-        let mut request = Request::get("https://iam.amazonaws.com/?Action=ListUsers&Version=2010-05-08".parse().unwrap());
+        let mut request =
+            Request::get("https://iam.amazonaws.com/?Action=ListUsers&Version=2010-05-08".parse().unwrap());
         let form = HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8");
         request.headers.insert("content-type", form);
         let credentials = Credentials {

@@ -56,6 +56,13 @@ pub struct GlobalConfig {
     pub sample_limit: u64,
     #[serde(skip_serializing_if = "unset")]
     pub target_limit: u64,
+    /// Series that all scraping together may hold; like the two below not known upstream. 0 is no budget.
+    #[serde(skip_serializing_if = "unset")]
+    pub series_budget: u64,
+    #[serde(skip_serializing_if = "unset")]
+    pub job_series_budget: u64,
+    #[serde(skip_serializing_if = "unset")]
+    pub target_series_budget: u64,
     #[serde(skip_serializing_if = "unset")]
     pub label_limit: u64,
     #[serde(skip_serializing_if = "unset")]
@@ -92,6 +99,9 @@ impl Default for GlobalConfig {
             body_size_limit: Bytes(0),
             sample_limit: 0,
             target_limit: 0,
+            series_budget: 0,
+            job_series_budget: 0,
+            target_series_budget: 0,
             label_limit: 0,
             label_name_length_limit: 0,
             label_value_length_limit: 0,
@@ -216,6 +226,13 @@ discovery_struct! {
         pub sample_limit: u64 = 0,
         #[serde(skip_serializing_if = "unset")]
         pub target_limit: u64 = 0,
+        /// Series that all targets of the job together may hold: over it, new ones are refused, known ones go on. Not known
+        /// upstream.
+        #[serde(skip_serializing_if = "unset")]
+        pub job_series_budget: u64 = 0,
+        /// The same for each of its targets.
+        #[serde(skip_serializing_if = "unset")]
+        pub target_series_budget: u64 = 0,
         #[serde(skip_serializing_if = "unset")]
         pub label_limit: u64 = 0,
         #[serde(skip_serializing_if = "unset")]
@@ -269,6 +286,8 @@ impl ScrapeConfig {
         inherit(&mut self.body_size_limit, &global.body_size_limit);
         inherit(&mut self.sample_limit, &global.sample_limit);
         inherit(&mut self.target_limit, &global.target_limit);
+        inherit(&mut self.job_series_budget, &global.job_series_budget);
+        inherit(&mut self.target_series_budget, &global.target_series_budget);
         inherit(&mut self.label_limit, &global.label_limit);
         inherit(&mut self.label_name_length_limit, &global.label_name_length_limit);
         inherit(&mut self.label_value_length_limit, &global.label_value_length_limit);

@@ -57,6 +57,7 @@ impl Appender for Batch {
         let series = match labels {
             Some(l) => match inner.by_labels.get(l) {
                 Some(s) => *s,
+                None if options.existing_series_only => return Err(AppendError::SeriesBudget),
                 None => {
                     inner.next += 1;
                     let s = SeriesRef(inner.next);
