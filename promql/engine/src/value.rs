@@ -4,11 +4,15 @@ use std::sync::Arc;
 use ferula_model::{FloatHistogram, Labels};
 use ferula_storage::Annotations;
 
+use crate::plan::PlanNode;
+
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     pub value: Value,
     pub annotations: Annotations,
     pub stats: SampleStats,
+    /// The expressions and what each cost, when asked for.
+    pub plan: Vec<PlanNode>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +62,7 @@ pub struct SeriesPoints {
 pub struct SampleStats {
     /// Samples that selectors delivered to the steps, counted once per step: upstream's `totalQueryableSamples`.
     pub total_queryable: u64,
-    /// Samples that storage delivered, each once per selector: upstream's `samplesRead` in spirit.
+    /// The same, but of overlapping windows only what the earlier one did not have: upstream's `samplesRead`.
     pub read: u64,
     /// Most samples held at one time.
     pub peak: u64,
