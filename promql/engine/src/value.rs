@@ -15,6 +15,18 @@ pub struct Evaluation {
     pub plan: Vec<PlanNode>,
 }
 
+impl Evaluation {
+    /// A plan instead of an answer.
+    pub fn unevaluated(plan: Vec<PlanNode>) -> Evaluation {
+        Evaluation {
+            value: Value::Vector(Vec::new()),
+            annotations: Annotations::default(),
+            stats: SampleStats::default(),
+            plan,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Scalar { t_ms: i64, value: f64 },
