@@ -199,6 +199,8 @@ struct Parts {
     load: LoadOptions,
     drain: bool,
     parse: ParseOptions,
+    /// As the flags have it.
+    storage: ferula_tsdb::Options,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -338,6 +340,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         load: options.load,
         drain: options.notifier_drain,
         parse: options.parse.clone(),
+        storage: options.storage.clone(),
     };
     let applied = apply(&mut parts, loaded).await;
     parts.status.set(applied.is_ok(), app.clock.now_ms());
@@ -418,6 +421,9 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
     parts.scrape.set_series_budget(global.series_budget);
     parts.alertmanagers.apply(prepared)?;
+    if let Err(e) = parts.db.apply_options(&loaded.config.storage.applied_to(&parts.storage)) {
+        tracing::error!(error = %e, "the late window cannot be opened");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

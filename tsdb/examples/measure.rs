@@ -1,6 +1,7 @@
 //! Measures what matters, on this machine: append and commit, memory per series, XOR coding, replay, select.
 //!
-//! `cargo run --release -p ferula-tsdb --example measure [series] [samples]`; no result is asserted.
+//! `cargo run --release -p ferula-tsdb --example measure [series] [samples] [zstd]`; no result is asserted. Memory is that of
+//! a fresh process, so one compression at a time.
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +12,9 @@ use ferula_model::{Labels, Matcher, SeriesRef, SystemClock, Value};
 use ferula_storage::{AppendOptions, Appendable, Durability, QueryContext, Queryable, SampleBatch, SelectHints};
 use ferula_tsdb::chunk::xor;
 use ferula_tsdb::{Compression, Db, Options};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn rss_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -80,7 +84,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ])
         })
         .collect();
-    for compression in [Compression::Snappy, Compression::Zstd] {
+    let zstd = std::env::args().any(|a| a == "zstd");
+    for compression in [if zstd { Compression::Zstd } else { Compression::Snappy }] {
         let dir = std::env::temp_dir().join(format!("ferula-measure-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let before = rss_bytes();
@@ -102,6 +107,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 app.commit(Durability::Written)?;
             }
+            // As often as the store itself would at the speed of scrapes: what is not synced is kept in memory.
+            db.wal().sync()?;
             *(if round == 0 { &mut first } else { &mut later }) += cpu_seconds() - cpu;
         }
         let samples = (series * (rounds - 1)) as f64;
@@ -110,6 +117,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             first * 1e6 / series as f64,
             later * 1e9 / samples
         );
+        std::thread::sleep(std::time::Duration::from_secs(2)); // the restart index is written once a second
         println!("  memory {} bytes/series", (rss_bytes() - before) / series as u64 - 16);
         let wal: u64 = std::fs::read_dir(dir.join("wal"))?.flatten().map(|e| e.metadata().map_or(0, |m| m.len())).sum();
         println!("  log {:.2} bytes/sample all in", wal as f64 / (series * rounds) as f64);

@@ -10,6 +10,10 @@ pub struct Options {
     pub retention_ms: i64,
     /// Blocks are dropped, oldest first, beyond so many bytes; 0 for no limit.
     pub retention_size_bytes: u64,
+    /// As the size limit, in percent of the whole disk, and before it; 0 for no limit.
+    pub retention_percent: f64,
+    /// A shipper's list of uploaded blocks: others of level 1 are not merged.
+    pub delay_compact_file: Option<std::path::PathBuf>,
     /// 0 for 128 MiB.
     pub wal_segment_size_bytes: u64,
     pub wal_compression: Compression,
@@ -36,6 +40,8 @@ pub struct Options {
     pub metadata_records: bool,
     /// Compaction and retention run by themselves, once a minute.
     pub background: bool,
+    /// Compaction waits so long for readers of samples that it is about to drop from the head; later these get an error.
+    pub reader_patience: std::time::Duration,
     /// Damage found at start is an error instead of being moved aside.
     pub strict_recovery: bool,
     /// Filled in while [`crate::Db::open`] replays.
@@ -47,6 +53,8 @@ impl Default for Options {
         Options {
             retention_ms: 15 * 24 * 60 * 60 * 1000,
             retention_size_bytes: 0,
+            retention_percent: 0.0,
+            delay_compact_file: None,
             wal_segment_size_bytes: 0,
             wal_compression: Compression::Snappy,
             block_range_ms: BLOCK_RANGE_MS,
@@ -60,6 +68,7 @@ impl Default for Options {
             histogram_starts: false,
             metadata_records: false,
             background: true,
+            reader_patience: std::time::Duration::from_secs(300),
             strict_recovery: false,
             progress: None,
         }

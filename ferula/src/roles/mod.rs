@@ -11,6 +11,8 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 
+use ferula_net::listen::{ListenOptions, WebConfig};
+
 use crate::flags::{self, Flag, Values};
 
 /// `prometheus, version 3.14.0 (branch: ..., revision: ...)` and details, in the shape that tools parse.
@@ -78,13 +80,14 @@ pub(crate) fn matches(program: &str, command: clap::Command, args: Vec<OsString>
     Ok(matches)
 }
 
-/// TLS and authentication of the listeners are not built in yet; without them a server must not pretend.
-pub(crate) fn refuse_web_config(file: &str) -> Result<(), Stop> {
+/// The listener's options with what `--web.config.file` says; no file, no change.
+pub(crate) fn with_web_config(file: &str, options: ListenOptions) -> Result<ListenOptions, Stop> {
     if file.is_empty() {
-        Ok(())
-    } else {
-        Err(Stop::Failed(format!("--web.config.file={file}: known, not built in yet")))
+        return Ok(options);
     }
+    let web = WebConfig::load(file).map_err(|e| Stop::Failed(e.to_string()))?;
+    tracing::info!(file, tls = web.is_tls(), "Listening with the web configuration");
+    Ok(ListenOptions { web: Some(web), ..options })
 }
 
 /// The name of this machine, for links to it; `localhost` when the system does not say.
