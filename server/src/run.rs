@@ -19,12 +19,14 @@ use ferula_tsdb::Db;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::active_queries::ActiveQueries;
 use crate::api::federate::FederationMetrics;
 use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOptions};
 use crate::config::{self, LoadOptions, Loaded, Source};
 use crate::ingest::remote_write::{self, RemoteWrite};
 use crate::notifier::discover::{Discovered, Prepared};
 use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
+use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 
@@ -269,6 +271,8 @@ fn app(
         commands,
         config: ArcSwap::default(),
         query_metrics: QueryMetrics::new(options.query_concurrency, registry),
+        query_log: QueryLog::new(registry),
+        active_queries: OnceLock::new(),
         federation: FederationMetrics::new(registry),
         components: OnceLock::new(),
         is_stopping: AtomicBool::new(false),
@@ -294,6 +298,11 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
     };
+    {
+        let (dir, slots) = (options.storage_path.clone(), options.query_concurrency.max(1));
+        let opened = tokio::task::spawn_blocking(move || ActiveQueries::open(&dir, slots)).await;
+        let _ = app.active_queries.set(opened.unwrap_or_else(|_| ActiveQueries::none())); // set here only
+    }
     let runtime = tokio::runtime::Handle::current();
     let engine = Arc::new(Engine::new(options.engine.clone()));
     let spool = {
@@ -407,6 +416,7 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     let groups = rule_groups(&loaded, &parts.parse)?;
     let global = &loaded.config.global;
     let external_labels = global.external_labels();
+    parts.app.query_log.set(&global.query_log_file)?;
     // The last thing that can fail, and it changes nothing when it does.
     parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
     parts.scrape.set_series_budget(global.series_budget);

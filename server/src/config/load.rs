@@ -275,7 +275,6 @@ fn without_effect(config: &Config, warnings: &mut Vec<String>) {
         (tsdb.retention.as_ref().is_some_and(|r| r.percentage > 0.0), "storage.tsdb.retention.percentage"),
         (tsdb.chunk_encoding.as_ref().is_some_and(|e| e.floats != "xor"), "storage.tsdb.chunk_encoding.floats"),
         (config.tracing.is_some(), "tracing"),
-        (!global.query_log_file.is_empty(), "global.query_log_file"),
         (!global.scrape_failure_log_file.is_empty(), "global.scrape_failure_log_file"),
     ] {
         if set {
