@@ -293,6 +293,11 @@ impl ScrapeManager {
             .collect()
     }
 
+    /// The configuration a job runs with; `None` for a job that does not exist.
+    pub fn config(&self, job: &str) -> Option<ScrapeConfig> {
+        self.pools().get(job).map(|pool| pool.job().config.clone())
+    }
+
     /// Calls `f` with the labels of every target and each of its metric families.
     pub fn for_each_family(&self, f: &mut dyn FnMut(&Labels, &str, &Metadata)) {
         let pools: Vec<(String, Arc<Pool>)> = self.pools().iter().map(|(n, p)| (n.clone(), Arc::clone(p))).collect();
