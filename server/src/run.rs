@@ -19,12 +19,14 @@ use ferula_tsdb::Db;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::active_queries::ActiveQueries;
 use crate::api::federate::FederationMetrics;
 use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOptions};
 use crate::config::{self, LoadOptions, Loaded, Source};
 use crate::ingest::remote_write::{self, RemoteWrite};
 use crate::notifier::discover::{Discovered, Prepared};
 use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
+use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 
@@ -201,6 +203,8 @@ struct Parts {
     auto_reload: Option<Duration>,
     drain: bool,
     parse: ParseOptions,
+    /// As the flags have it.
+    storage: ferula_tsdb::Options,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -271,6 +275,8 @@ fn app(
         commands,
         config: ArcSwap::default(),
         query_metrics: QueryMetrics::new(options.query_concurrency, registry),
+        query_log: QueryLog::new(registry),
+        active_queries: OnceLock::new(),
         federation: FederationMetrics::new(registry),
         components: OnceLock::new(),
         is_stopping: AtomicBool::new(false),
@@ -296,6 +302,11 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
     };
+    {
+        let (dir, slots) = (options.storage_path.clone(), options.query_concurrency.max(1));
+        let opened = tokio::task::spawn_blocking(move || ActiveQueries::open(&dir, slots)).await;
+        let _ = app.active_queries.set(opened.unwrap_or_else(|_| ActiveQueries::none())); // set here only
+    }
     let runtime = tokio::runtime::Handle::current();
     let engine = Arc::new(Engine::new(options.engine.clone()));
     let spool = {
@@ -334,6 +345,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         auto_reload: options.auto_reload,
         drain: options.notifier_drain,
         parse: options.parse.clone(),
+        storage: options.storage.clone(),
     };
     let applied = apply(&mut parts, loaded).await;
     parts.status.set(applied.is_ok(), app.clock.now_ms());
@@ -409,10 +421,14 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     let groups = rule_groups(&loaded, &parts.parse)?;
     let global = &loaded.config.global;
     let external_labels = global.external_labels();
+    parts.app.query_log.set(&global.query_log_file)?;
     // The last thing that can fail, and it changes nothing when it does.
     parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
     parts.scrape.set_series_budget(global.series_budget);
     parts.alertmanagers.apply(prepared)?;
+    if let Err(e) = parts.db.apply_options(&loaded.config.storage.applied_to(&parts.storage)) {
+        tracing::error!(error = %e, "the late window cannot be opened");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -10,11 +10,14 @@ pub mod head;
 pub mod index;
 mod maintenance;
 mod metrics;
+mod observed;
 mod options;
 pub mod query;
 pub mod record;
+mod reload;
 pub mod replay;
 pub mod restart;
+mod retention;
 pub mod status;
 pub mod wal;
 

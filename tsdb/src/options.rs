@@ -10,6 +10,10 @@ pub struct Options {
     pub retention_ms: i64,
     /// Blocks are dropped, oldest first, beyond so many bytes; 0 for no limit.
     pub retention_size_bytes: u64,
+    /// As the size limit, in percent of the whole disk, and before it; 0 for no limit.
+    pub retention_percent: f64,
+    /// A shipper's list of uploaded blocks: others of level 1 are not merged.
+    pub delay_compact_file: Option<std::path::PathBuf>,
     /// 0 for 128 MiB.
     pub wal_segment_size_bytes: u64,
     pub wal_compression: Compression,
@@ -49,6 +53,8 @@ impl Default for Options {
         Options {
             retention_ms: 15 * 24 * 60 * 60 * 1000,
             retention_size_bytes: 0,
+            retention_percent: 0.0,
+            delay_compact_file: None,
             wal_segment_size_bytes: 0,
             wal_compression: Compression::Snappy,
             block_range_ms: BLOCK_RANGE_MS,

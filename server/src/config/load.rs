@@ -287,14 +287,12 @@ fn not_built_in(config: &Config) -> Result<(), Problem> {
 }
 
 fn without_effect(config: &Config, warnings: &mut Vec<String>) {
-    let global = &config.global;
     let tsdb = config.storage.tsdb.clone().unwrap_or_default();
     for (set, what) in [
         (tsdb.stale_series_compaction_threshold > 0.0, "storage.tsdb.stale_series_compaction_threshold"),
         (tsdb.retention.as_ref().is_some_and(|r| r.percentage > 0.0), "storage.tsdb.retention.percentage"),
         (tsdb.chunk_encoding.as_ref().is_some_and(|e| e.floats != "xor"), "storage.tsdb.chunk_encoding.floats"),
         (config.tracing.is_some(), "tracing"),
-        (!global.query_log_file.is_empty(), "global.query_log_file"),
     ] {
         if set {
             warnings.push(format!("{what} is configured, but not built in yet: it has no effect"));

@@ -207,6 +207,9 @@ impl Appender for HeadAppender {
         drop(state);
         let out_of_order = is_late || checked == Err(AppendError::OutOfOrder);
         if out_of_order {
+            if let Some(observed) = self.head.observed.get() {
+                observed.late_by_seconds.observe(self.head.max_time().saturating_sub(t_ms) as f64 / 1000.0);
+            }
             if options.reject_out_of_order || !self.head.takes_out_of_order(t_ms, self.head.max_time())? {
                 add(&self.head.counts.out_of_order, 1);
                 return Err(AppendError::OutOfOrder);

@@ -178,7 +178,7 @@ impl Head {
                     self.count_refused(result, stats);
                 }
                 PendingValue::Histogram(native) => {
-                    let kept = if self.wbl.is_some() { Some(Arc::new((*native).clone())) } else { None };
+                    let kept = if self.wbl.get().is_some() { Some(Arc::new((*native).clone())) } else { None };
                     let mut result = match t_ms < valid_from {
                         true => Err(AppendError::OutOfOrder),
                         false => state.append_histogram(start_ms, t_ms, *native, mark, self.rules, &mut store),
@@ -210,7 +210,7 @@ impl Head {
 
     /// Logs what came out of order a second time: the other log is cut by time.
     pub(super) fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
-        let Some(wbl) = &self.wbl else { return Ok(()) };
+        let Some(wbl) = self.wbl.get() else { return Ok(()) };
         if late.floats.is_empty() && late.histograms.is_empty() {
             return Ok(());
         }

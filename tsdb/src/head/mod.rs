@@ -22,12 +22,13 @@ pub mod series;
 pub mod symbols;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use ferula_model::{LabelView, Labels, Metadata, SeriesRef};
 use ferula_storage::AppendError;
 use hashbrown::HashMap;
 
+use crate::observed::Observed;
 use crate::options::Options;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
@@ -38,7 +39,7 @@ use index::SeriesIndex;
 use isolation::Isolation;
 use metadata::SeriesMetadata;
 use postings::Postings;
-use series::{CutRules, FullChunk, MemSeries};
+use series::{ChunkData, CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
 
 /// Deleted stretches of a series, both bounds inclusive.
@@ -57,14 +58,14 @@ pub struct Head {
     pub(crate) wal: Option<Arc<Wal>>,
     pub(crate) chunks: Option<HeadChunks>,
     /// Log of the samples that came out of order.
-    pub(crate) wbl: Option<Arc<Wal>>,
+    pub(crate) wbl: OnceLock<Arc<Wal>>,
     /// Held shared from writing a batch to the log until it is applied: who holds it alone knows that everything before
     /// the end of the log is applied.
     pub(crate) gate: RwLock<()>,
     pub(crate) deferred: Deferred,
     /// Series records written to the log since somebody last asked.
     pub(crate) fresh: Mutex<Fresh>,
-    out_of_order_window_ms: i64,
+    out_of_order_window_ms: AtomicI64,
     pub(crate) start_times: bool,
     pub(crate) metadata_records: bool,
     metadata: Mutex<SeriesMetadata>,
@@ -80,6 +81,8 @@ pub struct Head {
     /// What is older belongs to blocks and is refused.
     min_valid_time: AtomicI64,
     pub(crate) counts: Counts,
+    /// Set when the metrics are registered.
+    pub(crate) observed: OnceLock<Observed>,
     /// Grows with every series made or removed.
     pub(crate) generation: AtomicU64,
 }
@@ -102,6 +105,10 @@ pub struct Counts {
     pub exemplars_out_of_order: AtomicU64,
     pub appenders: AtomicU64,
     pub truncations: AtomicU64,
+    pub chunks_mapped: AtomicU64,
+    pub series_not_found: AtomicU64,
+    pub out_of_order_histograms: AtomicU64,
+    pub out_of_order_histograms_appended: AtomicU64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
@@ -120,11 +127,11 @@ impl Head {
             aliases: RwLock::default(),
             wal,
             chunks: None,
-            wbl: None,
+            wbl: OnceLock::new(),
             gate: RwLock::default(),
             deferred: Deferred::default(),
             fresh: Mutex::default(),
-            out_of_order_window_ms: options.out_of_order_window_ms.max(0),
+            out_of_order_window_ms: AtomicI64::new(options.out_of_order_window_ms.max(0)),
             start_times: options.start_times,
             metadata_records: options.metadata_records,
             metadata: Mutex::default(),
@@ -142,6 +149,7 @@ impl Head {
             max_time: AtomicI64::new(i64::MIN),
             min_valid_time: AtomicI64::new(i64::MIN),
             counts: Counts::default(),
+            observed: OnceLock::new(),
             generation: AtomicU64::new(0),
         }
     }
@@ -169,7 +177,7 @@ impl Head {
     }
     /// Whether a sample that is too late for the chunks may be kept beside them, given the head's newest time.
     pub(crate) fn takes_out_of_order(&self, t_ms: i64, head_max_ms: i64) -> Result<bool, AppendError> {
-        match self.out_of_order_window_ms {
+        match self.out_of_order_window_ms.load(Ordering::Relaxed) {
             0 => Ok(false),
             window if t_ms >= head_max_ms.saturating_sub(window) => Ok(true),
             _ => {
@@ -177,6 +185,9 @@ impl Head {
                 Err(AppendError::TooOld)
             }
         }
+    }
+    pub(crate) fn set_out_of_order_window(&self, window_ms: i64) {
+        self.out_of_order_window_ms.store(window_ms, Ordering::Relaxed);
     }
     pub(crate) fn min_valid_time(&self) -> i64 {
         self.min_valid_time.load(Ordering::Acquire)
@@ -207,6 +218,9 @@ impl Head {
         let idle = self.compressors.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.compression));
         let result = f(&mut compressor);
+        if let Some(wal) = &self.wal {
+            wal.stats.bytes_saved.fetch_add(std::mem::take(&mut compressor.saved), Ordering::Relaxed);
+        }
         self.compressors.lock().unwrap_or_else(PoisonError::into_inner).push(compressor);
         result
     }
@@ -285,7 +299,11 @@ impl Head {
     pub(crate) fn store_chunk(&self, series_ref: u64, chunk: FullChunk) -> FullChunk {
         add(&self.counts.chunks_created, 1);
         match &self.chunks {
-            Some(c) => c.store(series_ref, chunk),
+            Some(c) => {
+                let stored = c.store(series_ref, chunk);
+                add(&self.counts.chunks_mapped, u64::from(matches!(stored.data, ChunkData::File(_))));
+                stored
+            }
             None => chunk,
         }
     }

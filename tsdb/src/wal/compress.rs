@@ -10,17 +10,30 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// As flags and metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Snappy => "snappy",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
 /// Compresses record by record, keeping its state and memory.
 pub struct Compressor {
     kind: Compression,
     snappy: snap::raw::Encoder,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// Bytes that compression saved so far.
+    pub saved: u64,
 }
 
 impl Compressor {
     pub fn new(kind: Compression) -> Compressor {
         let zstd = if kind == Compression::Zstd { zstd::bulk::Compressor::new(1).ok() } else { None };
-        Compressor { kind, snappy: snap::raw::Encoder::new(), zstd }
+        Compressor { kind, snappy: snap::raw::Encoder::new(), zstd, saved: 0 }
     }
     /// The bytes to frame and the flag that says how they were compressed. What does not get smaller stays plain, as
     /// upstream does it.
@@ -31,7 +44,10 @@ impl Compressor {
             (Compression::Snappy | Compression::Zstd, _) => self.snappy.compress_vec(&record).ok().map(|p| (p, SNAPPY)),
         };
         match packed {
-            Some((p, flag)) if p.len() < record.len() => (p, flag),
+            Some((p, flag)) if p.len() < record.len() => {
+                self.saved += (record.len() - p.len()) as u64;
+                (p, flag)
+            }
             _ => (record, 0),
         }
     }
