@@ -26,16 +26,13 @@ impl Head {
         if batch.samples.is_empty() && batch.exemplars.is_empty() && batch.metadata.is_empty() {
             return Ok(stats);
         }
-        if let Some(space) = &self.space {
-            space.admit()?;
-        }
         let (records, fresh) = match &self.wal {
             Some(_) => self.with_compressor(|c| self.records(&batch, c)),
             None => (Vec::new(), None),
         };
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(records).inspect_err(|e| self.note_failure(e))?),
+            Some(wal) => Some(wal.write(records)?),
             None => None,
         };
         if let Some(fresh) = fresh {
@@ -59,12 +56,6 @@ impl Head {
         Ok(stats)
     }
 
-    fn note_failure(&self, error: &Error) {
-        if let (Some(space), true) = (&self.space, error.is_disk_full()) {
-            space.note_full();
-        }
-    }
-
     /// Makes a batch visible that is in the log. Returns what had to be kept beside the chunks.
     pub(super) fn apply_counted(&self, batch: Batch, stats: &mut CommitStats) -> Late {
         let late = self.apply(batch, stats);
@@ -85,13 +76,15 @@ impl Head {
             new.dedup_by_key(|s| s.series_ref());
             let mut out = Vec::with_capacity(new.len() * 200);
             record::series::encode(new.iter().map(|s| (s.series_ref(), *s as &dyn LabelView)), &mut out);
-            fresh = Some(out.clone());
-            records.push(compressor.compress(out));
+            records.push(compressor.compress(&out));
+            fresh = Some(out);
         }
         if !batch.metadata.is_empty() {
-            let mut out = Vec::new();
-            record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref(), m)), &mut out);
-            records.push(compressor.compress(out));
+            records.push(
+                compressor.record(|out| {
+                    record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref(), m)), out)
+                }),
+            );
         }
         let mut from = 0;
         for to in batch.borders() {
@@ -99,9 +92,8 @@ impl Head {
             from = to;
         }
         if !batch.exemplars.is_empty() {
-            let mut out = Vec::new();
-            record::exemplars::encode(batch.exemplars.iter().map(|(_, e)| e), &mut out);
-            records.push(compressor.compress(out));
+            records
+                .push(compressor.record(|out| record::exemplars::encode(batch.exemplars.iter().map(|(_, e)| e), out)));
         }
         (records, fresh)
     }
@@ -128,9 +120,10 @@ impl Head {
             })
             .peekable();
         if floats.peek().is_some() {
-            let mut out = Vec::with_capacity(part.len() * 12 + 32);
-            record::samples::encode(self.samples_kind(), floats, &mut out);
-            records.push(compressor.compress(out));
+            records.push(compressor.record(|out| {
+                out.reserve(part.len() * 12 + 32);
+                record::samples::encode(self.samples_kind(), floats, out);
+            }));
         }
         if batch.histograms == 0 {
             return;
@@ -145,9 +138,7 @@ impl Head {
                 })
                 .peekable();
             if of_kind.peek().is_some() {
-                let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind, &mut out);
-                records.push(compressor.compress(out));
+                records.push(compressor.record(|out| record::histograms::encode(kind, of_kind, out)));
             }
         }
     }
@@ -157,7 +148,7 @@ impl Head {
     }
 
     /// Returns what had to be kept beside the chunks.
-    fn apply(&self, batch: Batch, stats: &mut CommitStats) -> Late {
+    fn apply(&self, mut batch: Batch, stats: &mut CommitStats) -> Late {
         let commit = self.isolation.begin();
         let mark = (commit.id, self.isolation.low_watermark());
         // Compaction may have begun since the samples were checked: what it cuts off is refused from here on.
@@ -167,7 +158,7 @@ impl Head {
         let is_late = |result: Result<bool, AppendError>, t_ms| {
             result == Err(AppendError::OutOfOrder) && self.takes_out_of_order(t_ms, head_max) == Ok(true)
         };
-        for (i, Pending { series, t_ms, value }) in batch.samples.into_iter().enumerate() {
+        for (i, Pending { series, t_ms, value }) in batch.samples.drain(..).enumerate() {
             let start_ms = batch.starts.get(i).copied().unwrap_or(0);
             let mut store = |chunk| self.store_chunk(series.series_ref(), chunk);
             let mut state = series.state();
@@ -184,7 +175,7 @@ impl Head {
                         late.floats.push(Sample { series: series.series_ref(), start_ms, t_ms, value });
                     }
                     stats.floats += u64::from(result == Ok(true));
-                    self.count_refused(result, stats);
+                    self.count_refused(result, false, stats);
                 }
                 PendingValue::Histogram(native) => {
                     let kept = if self.wbl.get().is_some() { Some(Arc::new((*native).clone())) } else { None };
@@ -200,10 +191,11 @@ impl Head {
                         late.histograms.push((series.series_ref(), start_ms, t_ms, native));
                     }
                     stats.histograms += u64::from(result == Ok(true));
-                    self.count_refused(result, stats);
+                    self.count_refused(result, true, stats);
                 }
             }
         }
+        self.give_back(std::mem::take(&mut batch.samples));
         if !batch.metadata.is_empty() {
             let mut table = self.metadata();
             batch.metadata.iter().for_each(|(s, m)| table.set(s.series_ref(), m));
@@ -223,16 +215,17 @@ impl Head {
         if late.floats.is_empty() && late.histograms.is_empty() {
             return Ok(());
         }
-        add(&self.counts.out_of_order_appended, (late.floats.len() + late.histograms.len()) as u64);
+        add(&self.counts.out_of_order_appended, late.floats.len() as u64);
+        add(&self.counts.out_of_order_histograms_appended, late.histograms.len() as u64);
         let records = self.with_compressor(|c| late.records(self.start_times, c));
         let position = wbl.write(records)?;
         if durability == Durability::Synced { wbl.sync_to(position) } else { Ok(()) }
     }
 
-    fn count_refused(&self, result: Result<bool, AppendError>, stats: &mut CommitStats) {
+    fn count_refused(&self, result: Result<bool, AppendError>, is_histogram: bool, stats: &mut CommitStats) {
         if result.is_err() {
             stats.out_of_order += 1;
-            add(&self.counts.out_of_order, 1);
+            add(self.counts.out_of_order(is_histogram), 1);
         }
     }
 }
@@ -248,18 +241,15 @@ impl Late {
     fn records(self, with_starts: bool, compressor: &mut Compressor) -> Vec<Packed> {
         let mut records = Vec::new();
         if !self.floats.is_empty() {
-            let mut out = Vec::new();
             let kind = if with_starts { format::SAMPLES_V2 } else { format::SAMPLES };
-            record::samples::encode(kind, self.floats.into_iter(), &mut out);
-            records.push(compressor.compress(out));
+            records.push(compressor.record(|out| record::samples::encode(kind, self.floats.into_iter(), out)));
         }
         for kind in format::ALL_HISTOGRAMS {
             let is_of_kind = |h: &Native| record::histograms::kind_of(h, with_starts) == kind;
             let mut of_kind = self.histograms.iter().filter(|(.., h)| is_of_kind(h)).peekable();
             if of_kind.peek().is_some() {
-                let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind.map(|(s, start, t, h)| (*s, *start, *t, &**h)), &mut out);
-                records.push(compressor.compress(out));
+                let of_kind = of_kind.map(|(s, start, t, h)| (*s, *start, *t, &**h));
+                records.push(compressor.record(|out| record::histograms::encode(kind, of_kind, out)));
             }
         }
         records
