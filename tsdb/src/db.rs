@@ -26,6 +26,7 @@ use crate::query::pending::PendingQuerier;
 use crate::replay::{self, Plan, Report};
 use crate::restart::{self, RestartIndex};
 use crate::retention::Limits;
+use crate::space::Space;
 use crate::status::{HeadStats, TsdbStatus};
 use crate::wal::Wal;
 
@@ -47,6 +48,7 @@ pub struct Db {
     pub(crate) bad_blocks: RwLock<Vec<BadBlock>>,
     /// What a reload may change.
     pub limits: Limits,
+    pub space: Arc<Space>,
     replay_report: Arc<OnceLock<Report>>,
     pub(crate) restart_index: Arc<RestartIndex>,
     series_from_index: Option<u64>,
@@ -162,6 +164,7 @@ impl Db {
             counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
             counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
             tracing::info!(report = ?done, series = head.series_count(), "the write-ahead log has been replayed");
+            replay::write_recovery_report(&*fs, dir, &done, &bad_blocks, clock.now_ms());
             let _ = report.set(done); // only set here
         } else {
             head.start_deferring();
@@ -172,6 +175,8 @@ impl Db {
         if options.out_of_order_window_ms > 0 || fs.exists(&wbl_dir) {
             let _ = head.wbl.set(Arc::new(Wal::open(Arc::clone(&fs), &wbl_dir, options.wal_segment_size_bytes)?));
         }
+        let space = Arc::new(Space::new(Arc::clone(&fs), dir, &options));
+        head.space = Some(Arc::clone(&space));
         let head = Arc::new(head);
         let restart_index = Arc::new(RestartIndex::new(Arc::clone(&fs), dir.join(names::RESTART_INDEX)));
         let background = options.background;
@@ -187,6 +192,7 @@ impl Db {
             block_generation: AtomicU64::new(0),
             bad_blocks: RwLock::new(bad_blocks),
             limits,
+            space,
             replay_report: report,
             restart_index,
             series_from_index: known.map(|k| k.series),
@@ -199,6 +205,7 @@ impl Db {
             closed: AtomicBool::new(false),
         });
         crate::metrics::register(registry, &db);
+        crate::own_metrics::register(registry, &db);
         if background {
             db.start_threads()?;
             db.start_replay((!at_once).then_some(plan))?;
@@ -213,7 +220,7 @@ impl Db {
         let (head, wal, index) = (Arc::clone(&self.head), Arc::clone(&self.wal), Arc::clone(&self.restart_index));
         let (fs, dir, clock) = (Arc::clone(&self.fs), self.dir.clone(), Arc::clone(&self.clock));
         let (options, counts) = (self.options.clone(), Arc::clone(&self.counts));
-        let (report, stop) = (Arc::clone(&self.replay_report), Arc::clone(&self.stop));
+        let (report, stop, bad_blocks) = (Arc::clone(&self.replay_report), Arc::clone(&self.stop), self.bad_blocks());
         self.spawn("tsdb-restart", move || {
             if let Some(plan) = plan {
                 let began = std::time::Instant::now();
@@ -228,6 +235,7 @@ impl Db {
                         counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
                         let series = head.series_count();
                         tracing::info!(report = ?done, series, "the write-ahead log has been replayed");
+                        replay::write_recovery_report(&*fs, &dir, &done, &bad_blocks, clock.now_ms());
                         let _ = report.set(done); // only set here
                     }
                     Err(error) => {
@@ -288,10 +296,12 @@ impl Db {
 
     fn start_threads(self: &Arc<Self>) -> Result<(), Error> {
         let (stop, wal, head) = (Arc::clone(&self.stop), Arc::clone(&self.wal), Arc::clone(&self.head));
+        let space = Arc::clone(&self.space);
         self.spawn("tsdb-wal-sync", move || {
             while stop.wait(SYNC_EVERY) {
                 // A failure is logged where it happens and stops all writing.
                 let _ = wal.sync();
+                space.look();
                 let _ = head.wbl.get().map(|w| w.sync());
             }
         })?;

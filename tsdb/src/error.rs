@@ -23,6 +23,8 @@ pub enum Error {
     /// After a failed sync nothing more is written: what the file holds is unknown from then on.
     #[error("writing stopped after an earlier failure: {0}")]
     Poisoned(String),
+    #[error("the disk is nearly full: {free_bytes} bytes are free, {wanted_bytes} are wanted")]
+    DiskLow { free_bytes: u64, wanted_bytes: u64 },
     #[error("{0}")]
     Invalid(String),
 }
@@ -49,6 +51,10 @@ impl From<Error> for StorageError {
     fn from(e: Error) -> StorageError {
         match e {
             Error::Corrupt { .. } | Error::UnknownVersion { .. } => StorageError::Corrupt(e.to_string()),
+            Error::DiskLow { .. } => StorageError::NotReady(e.to_string()),
+            Error::Io { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                StorageError::NotReady(e.to_string())
+            }
             Error::Poisoned(why) => StorageError::Poisoned(why),
             Error::Invalid(text) => StorageError::Other(text),
             Error::Io { .. } | Error::Locked { .. } | Error::Unwritable { .. } => StorageError::Io(e.to_string()),

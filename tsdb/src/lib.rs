@@ -14,12 +14,14 @@ mod maintenance;
 mod metrics;
 mod observed;
 mod options;
+mod own_metrics;
 pub mod query;
 pub mod record;
 mod reload;
 pub mod replay;
 pub mod restart;
 mod retention;
+pub mod space;
 pub mod status;
 pub mod wal;
 

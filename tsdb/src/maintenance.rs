@@ -183,6 +183,7 @@ impl Db {
             Ok(stats) => stats,
             Err(e) => {
                 self.counts.checkpoints_failed.fetch_add(1, Ordering::Relaxed);
+                checkpoint::remove_unfinished(&*self.fs, dir); // on a full disk it is in the way
                 return Err(e);
             }
         };

@@ -43,6 +43,10 @@ pub struct Options {
     pub background: bool,
     /// Compaction waits so long for readers of samples that it is about to drop from the head; later these get an error.
     pub reader_patience: std::time::Duration,
+    /// Samples are refused while less is free on the disk; `None`: two segments of the log, at most a fiftieth of the disk.
+    pub free_space_min_bytes: Option<u64>,
+    /// Size of a file that is given up at that moment; 0 for none.
+    pub reserve_bytes: u64,
     /// Damage found at start is an error instead of being moved aside.
     pub strict_recovery: bool,
     /// Filled in while [`crate::Db::open`] replays.
@@ -70,6 +74,8 @@ impl Default for Options {
             metadata_records: false,
             background: true,
             reader_patience: std::time::Duration::from_secs(300),
+            free_space_min_bytes: None,
+            reserve_bytes: 16 << 20,
             strict_recovery: false,
             progress: None,
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ferula_fs::Fs;
 use ferula_model::Clock;
 
+use crate::db::BadBlock;
 use crate::encoding::Malformed;
 use crate::error::Error;
 use crate::format::names;
@@ -92,6 +93,9 @@ impl Plan {
     ) -> Result<Report, Error> {
         let chunks = match &head.chunks {
             Some(chunks) => chunks.load(|path, why| {
+                if options.strict_recovery {
+                    return Err(Error::corrupt(path, 0, why));
+                }
                 tracing::warn!(file = %path.display(), why, "head chunks are moved aside and rebuilt from the log");
                 let kept = repair::quarantine(fs, root, path, clock.now_ms())?;
                 fs.remove_file(path).map_err(Error::io("removing", &kept))
@@ -176,6 +180,36 @@ impl Run<'_> {
         self.report.bytes_lost += repaired.bytes_lost;
         self.report.damaged.push(path.to_owned());
         Ok(())
+    }
+}
+
+/// Leaves a JSON report of what could not be read beside the data, or takes the last one away when all is well. The
+/// originals are in `quarantine/`, each with a report of its own.
+pub(crate) fn write_recovery_report(fs: &dyn Fs, root: &Path, report: &Report, bad_blocks: &[BadBlock], now_ms: i64) {
+    let path = root.join(names::RECOVERY_REPORT);
+    let lost = &report.stats;
+    if report.damaged.is_empty() && bad_blocks.is_empty() && lost.orphaned + lost.unknown + lost.malformed == 0 {
+        if fs.exists(&path) {
+            let _ = fs.remove_file(&path); // it speaks of an earlier start
+        }
+        return;
+    }
+    let blocks: Vec<_> = bad_blocks
+        .iter()
+        .map(|b| serde_json::json!({"dir": b.dir.to_string_lossy(), "error": b.error.to_string(), "range_ms": b.range}))
+        .collect();
+    let report = serde_json::json!({
+        "time_ms": now_ms,
+        "segments_read": report.segments,
+        "segments_repaired": report.damaged.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
+        "log_bytes_lost": report.bytes_lost,
+        "records_malformed": lost.malformed,
+        "records_of_unknown_type": lost.unknown,
+        "samples_without_series": lost.orphaned,
+        "blocks_not_served": blocks,
+    });
+    if let Err(error) = fs.write_atomically(&path, format!("{report:#}\n").as_bytes()) {
+        tracing::warn!(file = %path.display(), %error, "cannot write the report of what was lost");
     }
 }
 

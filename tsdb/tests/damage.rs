@@ -167,6 +167,13 @@ fn damage_anywhere_is_survived() {
                 silent.push(format!("{case}: {missing} samples missing"));
             }
         }
+        let told = image.exists(Path::new("/data/recovery_report.json"));
+        let lost = db.replay_report();
+        assert_eq!(
+            told,
+            !lost.damaged.is_empty() || !db.bad_blocks().is_empty() || lost.stats.orphaned + lost.stats.unknown > 0,
+            "{case}"
+        );
         // The damaged bytes are where they were, or in the quarantine.
         let mut now = BTreeMap::new();
         files(&image, Path::new(DIR), &mut now);

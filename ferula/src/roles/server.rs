@@ -182,6 +182,7 @@ fn storage_options(flags: &Values) -> Result<ferula_tsdb::Options, String> {
     Ok(ferula_tsdb::Options {
         retention_ms: if retention_ms == 0 && retention_size_bytes == 0 { DEFAULT_RETENTION_MS } else { retention_ms },
         retention_size_bytes,
+        strict_recovery: flags.bool("storage.strict-recovery"),
         delay_compact_file: Some(flags.text("storage.tsdb.delay-compact-file.path"))
             .filter(|p| !p.is_empty())
             .map(PathBuf::from),

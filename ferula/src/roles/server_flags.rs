@@ -40,6 +40,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("storage.tsdb.path", Text, "data/", "Folder of the data."),
     Flag::new("storage.tsdb.retention.time", Duration, "0s", "How long to keep samples. 15d if no limit is set."),
     Flag::new("storage.tsdb.retention.size", Size, "0B", "How many bytes of blocks to keep; 0 means no limit."),
+    Flag::new("storage.strict-recovery", Bool, "false", "Refuse to start on damaged data instead of moving it aside."),
     Flag::new("storage.tsdb.no-lockfile", Bool, "false", "Do not create a lock file in the data folder."),
     Flag::new("storage.tsdb.head-chunks-write-queue-size", Int, "0", "Accepted for compatibility; has no effect."),
     Flag::new("storage.tsdb.delay-compact-file.path", Text, "", "Upload marker that delays compaction (Thanos)."),

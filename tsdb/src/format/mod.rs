@@ -9,6 +9,8 @@
 //!   chunks_head/000001 ...  full chunks of the head                     (head_chunks.rs)
 //!   <ULID>/                 one block: meta.json, index (index.rs), chunks/000001 (chunks.rs), tombstones (tombstones.rs)
 //!   quarantine/             ours: what repair moved aside
+//!   reserve                 ours: zeros, given up when the disk is nearly full
+//!   recovery_report.json    ours: what the last start could not read, if there was anything
 //!   restart_index           ours: the series of the log                (restart.rs)
 //! ```
 //! Sources: Prometheus 3.5 tsdb/docs/format/*.md, and directories it wrote.

@@ -7,6 +7,10 @@ pub const QUARANTINE: &str = "quarantine";
 pub const CHECKPOINT_PREFIX: &str = "checkpoint.";
 pub const CHUNK_SNAPSHOT_PREFIX: &str = "chunk_snapshot.";
 pub const SERIES_STATE: &str = "series_state.json";
+/// Ours: room that is given up when the disk is nearly full.
+pub const RESERVE: &str = "reserve";
+/// Ours: what the last start could not read, as JSON.
+pub const RECOVERY_REPORT: &str = "recovery_report.json";
 pub const RESTART_INDEX: &str = "restart_index";
 pub const META: &str = "meta.json";
 pub const INDEX: &str = "index";

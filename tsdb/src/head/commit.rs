@@ -26,13 +26,16 @@ impl Head {
         if batch.samples.is_empty() && batch.exemplars.is_empty() && batch.metadata.is_empty() {
             return Ok(stats);
         }
+        if let Some(space) = &self.space {
+            space.admit()?;
+        }
         let (records, fresh) = match &self.wal {
             Some(_) => self.with_compressor(|c| self.records(&batch, c)),
             None => (Vec::new(), None),
         };
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let position = match &self.wal {
-            Some(wal) => Some(wal.write(records)?),
+            Some(wal) => Some(wal.write(records).inspect_err(|e| self.note_failure(e))?),
             None => None,
         };
         if let Some(fresh) = fresh {
@@ -54,6 +57,12 @@ impl Head {
             wal.sync_to(position)?;
         }
         Ok(stats)
+    }
+
+    fn note_failure(&self, error: &Error) {
+        if let (Some(space), true) = (&self.space, error.is_disk_full()) {
+            space.note_full();
+        }
     }
 
     /// Makes a batch visible that is in the log. Returns what had to be kept beside the chunks.

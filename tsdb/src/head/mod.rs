@@ -30,6 +30,7 @@ use hashbrown::HashMap;
 
 use crate::observed::Observed;
 use crate::options::Options;
+use crate::space::Space;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
 use append::Pending;
@@ -64,6 +65,8 @@ pub struct Head {
     pub(crate) chunks: Option<HeadChunks>,
     /// Log of the samples that came out of order.
     pub(crate) wbl: OnceLock<Arc<Wal>>,
+    /// Says whether the disk has room for more.
+    pub(crate) space: Option<Arc<Space>>,
     /// Held shared from writing a batch to the log until it is applied: who holds it alone knows that everything before
     /// the end of the log is applied.
     pub(crate) gate: RwLock<()>,
@@ -140,6 +143,7 @@ impl Head {
             wal,
             chunks: None,
             wbl: OnceLock::new(),
+            space: None,
             gate: RwLock::default(),
             deferred: Deferred::default(),
             fresh: Mutex::default(),

@@ -8,7 +8,7 @@ use super::compress::{Compression, Compressor};
 use super::reader::SegmentReader;
 use super::segment;
 use super::writer::Wal;
-use crate::encoding::Malformed;
+use crate::encoding::{Malformed, crc_more};
 use crate::error::Error;
 use crate::format::{names, record as kind};
 use crate::record;
@@ -50,7 +50,7 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
     inputs.extend(segments.into_iter().filter(|s| (first..=last).contains(s)).map(|s| segment::path(wal, s)));
     let out = Wal::open(Arc::clone(fs), &tmp, 0)?.without_rescue();
     let mut compressor = Compressor::new(keep.compression);
-    let mut written = 0;
+    let mut written = Content::default();
     for path in inputs {
         let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
         let mut reader = SegmentReader::new(&bytes);
@@ -58,8 +58,8 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
         while reader.next(&mut input) {
             match filter(&input, keep, &mut stats) {
                 Ok(Some(filtered)) => {
+                    written.add(&filtered);
                     out.write(vec![compressor.compress(&filtered)])?;
-                    written += 1;
                 }
                 Ok(None) => {}
                 Err(m) => tracing::warn!(file = %path.display(), what = m.0, "a malformed record is left out"),
@@ -70,10 +70,11 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
     }
     out.sync()?;
     drop(out);
-    stats.records = written;
-    let read_back = count(&**fs, &tmp)?;
+    stats.records = written.records;
+    // Only what reads back as it was meant may take the place of the old checkpoint and the segments.
+    let read_back = read_back(&**fs, &tmp)?;
     if read_back != written {
-        return Err(Error::corrupt(&tmp, 0, format!("{read_back} of {written} records were read back")));
+        return Err(Error::corrupt(&tmp, 0, format!("{read_back:?} was read back, {written:?} was written")));
     }
     if fs.exists(&dir) {
         fs.remove_dir_all(&dir).map_err(Error::io("removing", &dir))?;
@@ -81,6 +82,15 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
     fs.rename(&tmp, &dir).map_err(Error::io("renaming", &tmp))?;
     fs.sync_dir(wal).map_err(Error::io("syncing", wal))?;
     Ok(stats)
+}
+
+/// Removes what a failed [`write`] left.
+pub fn remove_unfinished(fs: &dyn Fs, wal: &Path) {
+    for e in fs.list(wal).unwrap_or_default() {
+        if e.is_dir && e.name.starts_with(names::CHECKPOINT_PREFIX) && e.name.ends_with(names::TMP) {
+            let _ = fs.remove_dir_all(&wal.join(e.name)); // tried again before the next one
+        }
+    }
 }
 
 /// Removes segments up to `last` and checkpoints before it, oldest first: a crash leaves a log without holes.
@@ -97,22 +107,36 @@ pub fn remove_before(fs: &dyn Fs, wal: &Path, last: u64) -> Result<(), Error> {
     fs.sync_dir(wal).map_err(Error::io("syncing", wal))
 }
 
-fn count(fs: &dyn Fs, dir: &Path) -> Result<u64, Error> {
-    let mut n = 0;
+/// What a log says: its records and a checksum over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Content {
+    records: u64,
+    sum: u32,
+}
+
+impl Content {
+    fn add(&mut self, record: &[u8]) {
+        self.records += 1;
+        self.sum = crc_more(self.sum, record);
+    }
+}
+
+fn read_back(fs: &dyn Fs, dir: &Path) -> Result<Content, Error> {
+    let mut content = Content::default();
     for s in segment::list(fs, dir)? {
         let path = segment::path(dir, s);
         let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
         let mut reader = SegmentReader::new(&bytes);
         let mut record = Vec::new();
         while reader.next(&mut record) {
-            n += 1;
+            content.add(&record);
         }
         Error::if_torn(&path, &bytes)?;
         if let Some(d) = reader.damages.first() {
             return Err(Error::corrupt(&path, d.from, d.reason));
         }
     }
-    Ok(n)
+    Ok(content)
 }
 
 /// The part of a record that is still needed; `None` if nothing is.

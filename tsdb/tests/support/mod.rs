@@ -14,7 +14,7 @@ use ferula_tsdb::{Db, Error, Options};
 
 /// No background threads: what happens depends on the test alone.
 pub fn options() -> Options {
-    Options { background: false, ..Options::default() }
+    Options { background: false, free_space_min_bytes: Some(0), reserve_bytes: 0, ..Options::default() }
 }
 
 pub fn try_open(fs: Arc<dyn Fs>, dir: &Path, options: Options) -> Result<Arc<Db>, Error> {
