@@ -1,7 +1,7 @@
 //! Flips, cuts and holes anywhere in a small data directory: it opens, never panics, never shows wrong samples, and no
 //! original byte is destroyed.
 //!
-//! 300 seeded damages; `FERULA_SWEEP=<n>` runs n instead.
+//! 300 seeded damages; `FERULA_SWEEP=<n>` runs n instead, `FERULA_SWEEP=all` flips every byte and cuts at every offset.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod support;
 
@@ -108,6 +108,40 @@ fn read_tolerantly(db: &dyn Queryable) -> (Content, bool) {
     (out, warned)
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Cut,
+    /// A sector.
+    Zeros,
+    Flip(u8),
+}
+
+/// Which file, where, and what is done there.
+fn damages(originals: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<(PathBuf, usize, Kind)> {
+    let wanted = std::env::var("FERULA_SWEEP").unwrap_or_default();
+    let mut all = Vec::new();
+    if wanted == "all" {
+        for (path, bytes) in originals {
+            all.extend((0..bytes.len()).map(|at| (path.clone(), at, Kind::Flip((at % 8) as u8))));
+            all.extend((0..bytes.len()).map(|at| (path.clone(), at, Kind::Cut)));
+            all.extend((0..bytes.len()).step_by(512).map(|at| (path.clone(), at, Kind::Zeros)));
+        }
+        return all;
+    }
+    for seed in 0..wanted.parse().unwrap_or(300u64) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (path, bytes) = originals.iter().nth(rng.usize(..originals.len())).unwrap();
+        let at = rng.usize(..bytes.len());
+        let kind = match seed % 4 {
+            0 => Kind::Cut,
+            1 => Kind::Zeros,
+            _ => Kind::Flip(rng.u8(..8)),
+        };
+        all.push((path.clone(), at, kind));
+    }
+    all
+}
+
 #[test]
 fn damage_anywhere_is_survived() {
     let fs = prepare();
@@ -115,31 +149,29 @@ fn damage_anywhere_is_survived() {
     let mut originals = BTreeMap::new();
     files(&fs, Path::new(DIR), &mut originals);
     originals.retain(|_, b| !b.is_empty());
-    let count = std::env::var("FERULA_SWEEP").ok().and_then(|n| n.parse().ok()).unwrap_or(300u64);
-    let (mut silent, mut lossless) = (Vec::new(), 0);
-    for seed in 0..count {
-        let mut rng = fastrand::Rng::with_seed(seed);
+    let (mut silent, mut lossless, mut count) = (Vec::new(), 0, 0);
+    for (seed, (path, at, kind)) in damages(&originals).into_iter().enumerate() {
+        count += 1;
+        let bytes = &originals[&path];
         let image = Arc::new(fs.kill_image());
-        let (path, bytes) = originals.iter().nth(rng.usize(..originals.len())).unwrap();
-        let at = rng.usize(..bytes.len());
-        let file = image.open(path, Open::Write).unwrap();
-        let what = match seed % 4 {
-            0 => {
+        let file = image.open(&path, Open::Write).unwrap();
+        let what = match kind {
+            Kind::Cut => {
                 file.truncate(at as u64).unwrap();
                 "cut"
             }
-            1 => {
+            Kind::Zeros => {
                 let end = (at + 512).min(bytes.len());
                 file.write_at(at as u64, &vec![0; end - at]).unwrap();
                 "zeros"
             }
-            _ => {
-                file.write_at(at as u64, &[bytes[at] ^ (1 << rng.u8(..8))]).unwrap();
+            Kind::Flip(bit) => {
+                file.write_at(at as u64, &[bytes[at] ^ (1 << bit)]).unwrap();
                 "flip"
             }
         };
         let case = format!("seed {seed}: {what} at {at} of {} ({})", path.display(), bytes.len());
-        let damaged = image.read(path).unwrap();
+        let damaged = image.read(&path).unwrap();
         let db = try_open(image.clone(), Path::new(DIR), options()).unwrap_or_else(|e| panic!("{case}: {e}"));
         let (got, warned) = read_tolerantly(&*db);
         let mut missing = 0;
