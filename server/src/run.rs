@@ -49,6 +49,8 @@ pub enum Error {
 pub struct ServerOptions {
     pub config: Source,
     pub load: LoadOptions,
+    /// How often to look for changed files; `None` never does.
+    pub auto_reload: Option<Duration>,
     pub storage_path: PathBuf,
     pub storage: ferula_tsdb::Options,
     pub fs: Arc<dyn Fs>,
@@ -82,6 +84,7 @@ impl ServerOptions {
         ServerOptions {
             config,
             load: LoadOptions::default(),
+            auto_reload: None,
             storage_path,
             storage: ferula_tsdb::Options::default(),
             fs: Arc::new(ferula_fs::Disk),
@@ -197,6 +200,7 @@ struct Parts {
     status: Arc<ReloadStatus>,
     source: Source,
     load: LoadOptions,
+    auto_reload: Option<Duration>,
     drain: bool,
     parse: ParseOptions,
     /// As the flags have it.
@@ -338,6 +342,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         status,
         source: options.config,
         load: options.load,
+        auto_reload: options.auto_reload,
         drain: options.notifier_drain,
         parse: options.parse.clone(),
         storage: options.storage.clone(),
@@ -457,6 +462,16 @@ async fn reload(parts: &mut Parts) -> Result<(), String> {
     result
 }
 
+/// Of the files as they are now; read only where somebody compares it.
+async fn checksum(parts: &Parts) -> Result<u64, String> {
+    if parts.auto_reload.is_none() {
+        return Ok(0);
+    }
+    let source = parts.source.clone();
+    let summed = tokio::task::spawn_blocking(move || config::checksum(&source)).await;
+    summed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
 fn hangup() -> Option<Signal> {
     match signal(SignalKind::hangup()) {
         Ok(signal) => Some(signal),
@@ -473,7 +488,23 @@ async fn main_loop(
     hangup: &mut Option<Signal>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) {
+    // The configuration in use was read a moment ago; what changed since then is found at the first look.
+    let mut sum = match parts.auto_reload {
+        Some(_) => checksum(parts).await.ok(),
+        None => None,
+    };
+    let mut looks = parts.auto_reload.map(|interval| {
+        let mut looks = tokio::time::interval(interval.max(Duration::from_millis(10)));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        looks
+    });
     loop {
+        let look = async {
+            match &mut looks {
+                Some(looks) => looks.tick().await,
+                None => std::future::pending().await,
+            }
+        };
         let hung_up = async {
             match hangup {
                 Some(signal) => signal.recv().await,
@@ -482,9 +513,32 @@ async fn main_loop(
         };
         tokio::select! {
             () = shutdown.as_mut() => return,
-            _ = hung_up => drop(reload(parts).await),
+            _ = hung_up => {
+                let now = checksum(parts).await;
+                if reload(parts).await.is_ok() {
+                    sum = now.ok();
+                }
+            }
+            _ = look => match checksum(parts).await {
+                Err(error) => tracing::error!(%error, "Failed to generate checksum during configuration reload"),
+                Ok(now) if sum == Some(now) => {}
+                Ok(now) => {
+                    tracing::info!("Configuration file change detected, reloading the configuration.");
+                    // One that is refused is tried again at every look, as upstream does: it may name files to come.
+                    if reload(parts).await.is_ok() {
+                        sum = Some(now);
+                    }
+                }
+            },
             command = asked.recv() => match command {
-                Some(Command::Reload(done)) => drop(done.send(reload(parts).await)),
+                Some(Command::Reload(done)) => {
+                    let now = checksum(parts).await;
+                    let result = reload(parts).await;
+                    if result.is_ok() {
+                        sum = now.ok();
+                    }
+                    drop(done.send(result));
+                }
                 Some(Command::Quit) | None => return,
             },
         }

@@ -6,6 +6,8 @@ mod db;
 pub mod encoding;
 mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod head;
 pub mod index;
 mod maintenance;

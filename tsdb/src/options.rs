@@ -16,6 +16,7 @@ pub struct Options {
     pub delay_compact_file: Option<std::path::PathBuf>,
     /// 0 for 128 MiB.
     pub wal_segment_size_bytes: u64,
+    /// Upstream's default is snappy; zstd takes 0.6 of the bytes for some 20 ns of CPU a sample, and upstream reads both.
     pub wal_compression: Compression,
     /// Range of the smallest blocks; the head is cut when it spans 1.5 of it.
     pub block_range_ms: i64,
@@ -56,7 +57,7 @@ impl Default for Options {
             retention_percent: 0.0,
             delay_compact_file: None,
             wal_segment_size_bytes: 0,
-            wal_compression: Compression::Snappy,
+            wal_compression: Compression::Zstd,
             block_range_ms: BLOCK_RANGE_MS,
             max_block_range_ms: 0,
             max_exemplars: 0,

@@ -81,6 +81,8 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
     Ok(ServerOptions {
         config,
         load: LoadOptions::default(),
+        auto_reload: (flags.bool("config.auto-reload") || has("auto-reload-config"))
+            .then(|| Duration::from_millis(flags.duration_ms("config.auto-reload-interval").unsigned_abs())),
         storage_path: PathBuf::from(flags.text("storage.tsdb.path")),
         storage: storage_options(flags).map_err(usage)?,
         fs: Arc::new(ferula_fs::Disk),

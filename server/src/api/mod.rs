@@ -9,6 +9,7 @@ mod features;
 pub mod federate;
 pub mod json;
 mod query;
+mod relabel_steps;
 mod result;
 mod rules;
 mod series;
@@ -46,7 +47,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/series", get(series::series).post(series::series).delete(not_implemented))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::targets_metadata))
+        .route("/targets/relabel_steps", get(relabel_steps::relabel_steps))
         .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/scrape_pools/config", get(relabel_steps::pool_config))
         .route("/status/series_budgets", get(series_budgets::series_budgets))
         .route("/metadata", get(targets::metadata))
         .route("/rules", get(rules::rules))

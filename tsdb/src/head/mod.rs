@@ -32,6 +32,7 @@ use crate::observed::Observed;
 use crate::options::Options;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
+use append::Pending;
 use deferred::{Deferred, Fresh};
 use exemplars::Exemplars;
 use head_chunks::HeadChunks;
@@ -41,6 +42,10 @@ use metadata::SeriesMetadata;
 use postings::Postings;
 use series::{ChunkData, CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
+
+/// Samples of the largest batch whose memory is kept, and how many such are.
+const SPARE_MAX: usize = 1 << 15;
+const SPARES_MAX: usize = 4;
 
 /// Deleted stretches of a series, both bounds inclusive.
 pub type Intervals = Vec<(i64, i64)>;
@@ -72,6 +77,7 @@ pub struct Head {
     compression: Compression,
     /// Idle ones: their tables are too large to be made for each commit.
     compressors: Mutex<Vec<Compressor>>,
+    spare_batches: Mutex<Vec<Vec<Pending>>>,
     pub(crate) rules: CutRules,
     max_series: u64,
     last_ref: AtomicU64,
@@ -137,6 +143,7 @@ impl Head {
             metadata: Mutex::default(),
             compression: options.wal_compression,
             compressors: Mutex::default(),
+            spare_batches: Mutex::default(),
             rules: CutRules {
                 chunk_range_ms: options.block_range_ms.max(1),
                 samples_per_chunk: options.samples_per_chunk.clamp(4, 10_000),
@@ -223,6 +230,17 @@ impl Head {
         }
         self.compressors.lock().unwrap_or_else(PoisonError::into_inner).push(compressor);
         result
+    }
+    /// An empty list for a batch, with the memory of an earlier one.
+    fn spare_batch(&self) -> Vec<Pending> {
+        self.spare_batches.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+    /// Keeps the memory of an applied batch for another.
+    fn give_back(&self, batch: Vec<Pending>) {
+        let mut spare = self.spare_batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if batch.capacity() <= SPARE_MAX && spare.len() < SPARES_MAX {
+            spare.push(batch);
+        }
     }
     pub(crate) fn exemplars(&self) -> MutexGuard<'_, Exemplars> {
         self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)
