@@ -17,6 +17,7 @@ enum Role {
     Server,
     Alertmanager,
     NodeExporter,
+    Promtool,
 }
 
 /// Names a link to this binary may have, and the role each one is.
@@ -26,6 +27,7 @@ const NAMES: &[(&str, Role)] = &[
     ("prometheus-alertmanager", Role::Alertmanager),
     ("node_exporter", Role::NodeExporter),
     ("prometheus-node-exporter", Role::NodeExporter),
+    ("promtool", Role::Promtool),
 ];
 
 /// Subcommands of `ferula`.
@@ -34,6 +36,7 @@ const COMMANDS: &[(&str, Role, &str)] = &[
     ("server", Role::Server, "scrape, store, query, evaluate rules (Prometheus's flags)"),
     ("alertmanager", Role::Alertmanager, "route, group and deliver alerts (Alertmanager's flags)"),
     ("node-exporter", Role::NodeExporter, "export this machine's metrics (node_exporter's flags)"),
+    ("promtool", Role::Promtool, "check, query, test rules, look into data folders (promtool's commands)"),
 ];
 
 const USAGE: &str = "\
@@ -44,10 +47,11 @@ ferula: the Prometheus stack in one program
   ferula server ...            scrape, store, query, evaluate rules (Prometheus's flags)
   ferula alertmanager ...      route, group and deliver alerts (Alertmanager's flags)
   ferula node-exporter ...     export this machine's metrics (node_exporter's flags)
+  ferula promtool ...          check, query, test rules, look into data folders (promtool's commands)
   ferula <role> --help         the flags of a role
   ferula --version
 
-Started through a link named prometheus, alertmanager or node_exporter it is that program.
+Started through a link named prometheus, alertmanager, node_exporter or promtool it is that program.
 ";
 
 fn main() -> ExitCode {
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Role::Server => roles::server::main(rest),
         Role::Alertmanager => roles::alertmanager::main(rest),
         Role::NodeExporter => roles::node_exporter::main(rest),
+        Role::Promtool => roles::promtool::main(rest),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Measures what matters, on this machine: append and commit, memory per series, XOR coding, replay, select.
 //!
-//! `cargo run --release -p ferula-tsdb --example measure [series] [samples]`; no result is asserted.
+//! `cargo run --release -p ferula-tsdb --example measure [series] [samples] [zstd]`; no result is asserted. Memory is that of
+//! a fresh process, so one compression at a time.
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +12,9 @@ use ferula_model::{Labels, Matcher, SeriesRef, SystemClock, Value};
 use ferula_storage::{AppendOptions, Appendable, Durability, QueryContext, Queryable, SampleBatch, SelectHints};
 use ferula_tsdb::chunk::xor;
 use ferula_tsdb::{Compression, Db, Options};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn rss_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -80,7 +84,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ])
         })
         .collect();
-    for compression in [Compression::Snappy, Compression::Zstd] {
+    let zstd = std::env::args().any(|a| a == "zstd");
+    for compression in [if zstd { Compression::Zstd } else { Compression::Snappy }] {
         let dir = std::env::temp_dir().join(format!("ferula-measure-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let before = rss_bytes();

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use ferula_storage::StorageError;
 
+/// What is wrong with a mapping whose file was cut.
+pub(crate) const CUT: &str = "the file was cut while it was in use";
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     #[error("{doing} {}: {source}", path.display())]
@@ -31,6 +34,10 @@ impl Error {
     }
     pub(crate) fn corrupt(path: &Path, offset: usize, what: impl Into<String>) -> Error {
         Error::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.into() }
+    }
+    /// What was read of a mapping is not to be believed when its file was cut meanwhile.
+    pub(crate) fn if_torn(path: &Path, bytes: &ferula_fs::Mapping) -> Result<(), Error> {
+        if bytes.is_torn() { Err(Error::corrupt(path, 0, CUT)) } else { Ok(()) }
     }
     /// Whether the disk is full: the caller may try again later.
     pub fn is_disk_full(&self) -> bool {

@@ -99,7 +99,7 @@ impl Db {
         let Some(wbl) = &self.head.wbl else { return Ok(()) };
         let bounds = |(a, b): (i64, i64), (c, d): (i64, i64)| (a.min(c), b.max(d));
         let all = self.head.series.all();
-        let late = all.iter().filter_map(|s| s.state().out_of_order.as_ref().and_then(|o| o.bounds())).reduce(bounds);
+        let late = all.iter().filter_map(|s| s.state().out_of_order().and_then(|o| o.bounds())).reduce(bounds);
         drop(all);
         let Some((oldest, newest)) = late else { return Ok(()) };
         // What comes from here on is in the new segment and stays there until next time.
@@ -135,10 +135,18 @@ impl Db {
         checkpoint::remove_before(&*self.fs, wbl.dir(), segment.saturating_sub(1))
     }
 
-    /// Waits for commits and readers of now that could touch samples before `mint_ms`.
+    /// Waits for commits and readers of now that could touch samples before `mint_ms`. A reader that is held on to for too
+    /// long is given up: it must not stop compaction for good.
     fn wait_until_passed(&self, mint_ms: i64) -> Result<(), Error> {
         let moment = self.head.isolation.now();
+        let started = std::time::Instant::now();
         while !self.head.isolation.has_passed(moment, mint_ms) {
+            if started.elapsed() >= self.options.reader_patience {
+                let readers = self.head.isolation.expire(moment, mint_ms);
+                if readers > 0 {
+                    tracing::warn!(readers, "queries took too long for compaction to wait; they end with an error");
+                }
+            }
             if !self.stop.wait(POLL) {
                 return Err(Error::Invalid("the store is being closed".to_owned()));
             }
@@ -308,7 +316,7 @@ impl Db {
                     // Not beyond what is there: later samples are not meant.
                     let state = s.state();
                     let (from, to) = (mint_ms.max(state.min_time()?), maxt_ms.min(state.max_time()?));
-                    (from <= to).then_some(Tombstone { series: s.series_ref, mint_ms: from, maxt_ms: to })
+                    (from <= to).then_some(Tombstone { series: s.series_ref(), mint_ms: from, maxt_ms: to })
                 })
                 .collect();
             if stones.is_empty() {

@@ -36,6 +36,8 @@ pub struct Options {
     pub metadata_records: bool,
     /// Compaction and retention run by themselves, once a minute.
     pub background: bool,
+    /// Compaction waits so long for readers of samples that it is about to drop from the head; later these get an error.
+    pub reader_patience: std::time::Duration,
     /// Damage found at start is an error instead of being moved aside.
     pub strict_recovery: bool,
     /// Filled in while [`crate::Db::open`] replays.
@@ -60,6 +62,7 @@ impl Default for Options {
             histogram_starts: false,
             metadata_records: false,
             background: true,
+            reader_patience: std::time::Duration::from_secs(300),
             strict_recovery: false,
             progress: None,
         }

@@ -75,6 +75,7 @@ impl Plan {
             while reader.next(&mut record) {
                 Replay::note_series(head, &record);
             }
+            Error::if_torn(&path, &bytes)?;
         }
         Ok(())
     }
@@ -160,6 +161,7 @@ impl Run<'_> {
                 malformed.push(Damage { from: end.saturating_sub(record.len()), to: end, reason: m.0 });
             }
         }
+        Error::if_torn(path, &bytes)?;
         reader.damages.append(&mut malformed);
         let Some(first) = reader.damages.first() else { return Ok(()) };
         if self.options.strict_recovery {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ferula_fs::{Disk, Faulty, Fs};
 use ferula_model::{Histogram, Labels, Matcher, SeriesRef, Span, Value};
-use ferula_storage::{AppendOptions, Appendable, Durability, LabelHints, QueryContext, Queryable};
+use ferula_storage::{AppendOptions, Appendable, Durability, LabelHints, QueryContext, Queryable, SelectHints};
 use ferula_tsdb::{Db, Error, Options};
 use support::*;
 
@@ -355,4 +355,25 @@ fn prometheus_takes_our_directory_and_gives_it_back() {
     drop(peer);
     let db = open_disk(dir.path());
     assert!(read_all(&*db) == want, "and back again");
+}
+
+/// A querier that nobody drops: compaction goes on, and what it should have seen is an error to it, not a gap.
+#[test]
+fn a_leaked_querier_does_not_stop_compaction() {
+    let fs = Arc::new(Faulty::default());
+    let options = Options { reader_patience: std::time::Duration::ZERO, ..options() };
+    let db = open(fs, Path::new("/data"), options);
+    for minute in 0..400i64 {
+        (0..3).for_each(|i| put(&db, &labels(&format!("__name__=m,i={i}")), minute * 60_000, 1.0).unwrap());
+    }
+    let querier = db.querier(0, i64::MAX).unwrap();
+    let ctx = QueryContext::background();
+    let mut set = querier.select(&ctx, true, &SelectHints::default(), &[]).unwrap();
+    assert!(set.next().is_some_and(|s| s.is_ok()));
+    db.compact().unwrap();
+    assert!(!db.blocks().is_empty());
+    let told = set.next().unwrap().err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(told.contains("took too long"), "{told}");
+    assert!(set.next().is_none());
+    assert_eq!(read_all(&*db).values().map(Vec::len).sum::<usize>(), 1200);
 }

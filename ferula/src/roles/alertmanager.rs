@@ -24,7 +24,6 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let flags = super::parse(PROGRAM, "Routes, groups and delivers alerts.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
-    super::refuse_web_config(flags.text("web.config.file"))?;
     if !flags.text("cluster.tls-config").is_empty() {
         return Err(Stop::Failed("--cluster.tls-config: known, not built in yet".to_owned()));
     }
@@ -55,6 +54,7 @@ fn options(flags: &Values) -> Options {
         dispatch_maintenance_interval_ms: flags.duration_ms("dispatch.maintenance-interval"),
         dispatch_start_delay_ms: flags.duration_ms("dispatch.start-delay"),
         listen_addresses,
+        web_config_file: flags.text("web.config.file").to_owned(),
         external_url,
         route_prefix: flags.text("web.route-prefix").to_owned(),
         get_concurrency: count("web.get-concurrency"),
@@ -96,8 +96,8 @@ pub(crate) struct Ready {
 /// Binds and reads everything that can fail, in a process of its own or beside other roles.
 pub(crate) async fn open(options: Options, registry: Registry) -> Result<Ready, Stop> {
     register_process(&registry);
-    let listener =
-        Listener::bind(&options.listen_addresses, ListenOptions::default()).await.map_err(|e| e.to_string())?;
+    let listen = super::with_web_config(&options.web_config_file, ListenOptions::default())?;
+    let listener = Listener::bind(&options.listen_addresses, listen).await.map_err(|e| e.to_string())?;
     let alertmanager = Alertmanager::new(options, Arc::new(SystemClock), registry).map_err(|e| e.to_string())?;
     alertmanager.join().await.map_err(|e| e.to_string())?;
     Ok(Ready { alertmanager, listener })

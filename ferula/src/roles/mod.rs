@@ -3,12 +3,15 @@ pub(crate) mod alertmanager;
 mod alertmanager_flags;
 pub(crate) mod all_in_one;
 pub(crate) mod node_exporter;
+pub(crate) mod promtool;
 pub(crate) mod server;
 mod server_flags;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
+
+use ferula_net::listen::{ListenOptions, WebConfig};
 
 use crate::flags::{self, Flag, Values};
 
@@ -17,7 +20,7 @@ pub(crate) fn version_text(program: &str) -> String {
     // Tools compare these numbers, so each role names the upstream release whose behaviour it follows.
     let server = ferula_server::info::BuildInfo::default().version;
     let version = match program {
-        "prometheus" => server.as_str(),
+        "prometheus" | "promtool" => server.as_str(),
         "alertmanager" => ferula_alertmanager::VERSION,
         "node_exporter" => ferula_exporters_node::VERSION,
         _ => env!("CARGO_PKG_VERSION"),
@@ -77,13 +80,14 @@ pub(crate) fn matches(program: &str, command: clap::Command, args: Vec<OsString>
     Ok(matches)
 }
 
-/// TLS and authentication of the listeners are not built in yet; without them a server must not pretend.
-pub(crate) fn refuse_web_config(file: &str) -> Result<(), Stop> {
+/// The listener's options with what `--web.config.file` says; no file, no change.
+pub(crate) fn with_web_config(file: &str, options: ListenOptions) -> Result<ListenOptions, Stop> {
     if file.is_empty() {
-        Ok(())
-    } else {
-        Err(Stop::Failed(format!("--web.config.file={file}: known, not built in yet")))
+        return Ok(options);
     }
+    let web = WebConfig::load(file).map_err(|e| Stop::Failed(e.to_string()))?;
+    tracing::info!(file, tls = web.is_tls(), "Listening with the web configuration");
+    Ok(ListenOptions { web: Some(web), ..options })
 }
 
 /// The name of this machine, for links to it; `localhost` when the system does not say.

@@ -21,12 +21,12 @@ fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let matches = super::matches(PROGRAM, command, args)?;
     let flags = Flags::from_arg_matches(&matches).map_err(|e| Stop::Usage(e.to_string()))?;
     crate::logging::install(&flags.log_level, &flags.log_format).map_err(Stop::Usage)?;
-    super::refuse_web_config(&flags.web_config_file)?;
+    let options = super::with_web_config(&flags.web_config_file, ListenOptions::default())?;
     let addresses = flags.listen_addresses.clone();
     let router =
         ferula_exporters_node::router(flags, Registry::new()).map_err(|e| Stop::Usage(format!("error: {e}")))?;
     block_on(async move {
-        let listener = Listener::bind(&addresses, ListenOptions::default()).await.map_err(|e| e.to_string())?;
+        let listener = Listener::bind(&addresses, options).await.map_err(|e| e.to_string())?;
         for address in listener.local_addrs() {
             tracing::info!(address = %address, "Listening on");
         }

@@ -32,7 +32,6 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let flags = super::parse(PROGRAM, "Scrapes, stores, answers queries, evaluates rules.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
-    super::refuse_web_config(flags.text("web.config.file"))?;
     if flags.bool("agent") {
         return Err(Stop::Failed("--agent: known, not built in yet".to_owned()));
     }
@@ -73,6 +72,12 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
         given => given.to_owned(),
     };
     let prefix = prefix.trim_matches('/');
+    let listen = ListenOptions {
+        idle_timeout: Duration::from_millis(flags.duration_ms("web.read-timeout").unsigned_abs()),
+        connections_max: count("web.max-connections").max(1),
+        ..ListenOptions::default()
+    };
+    let listen = super::with_web_config(flags.text("web.config.file"), listen)?;
     Ok(ServerOptions {
         config,
         load: LoadOptions::default(),
@@ -81,11 +86,7 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
         fs: Arc::new(ferula_fs::Disk),
         clock: Arc::new(SystemClock),
         listen_addresses: flags.all("web.listen-address").to_vec(),
-        listen: ListenOptions {
-            idle_timeout: Duration::from_millis(flags.duration_ms("web.read-timeout").unsigned_abs()),
-            connections_max: count("web.max-connections").max(1),
-            ..ListenOptions::default()
-        },
+        listen,
         web: WebOptions {
             route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
             external_url,

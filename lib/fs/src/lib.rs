@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 mod disk;
 pub mod faulty;
+mod guard;
 mod mapping;
 
 pub use disk::Disk;
 pub use faulty::Faulty;
+pub use guard::faults_caught;
 pub use mapping::Mapping;
 
 /// How [`Fs::open`] opens.

@@ -1,10 +1,12 @@
-//! Read-only mappings as cheap owned slices. The only file with `unsafe` code.
+//! Read-only mappings as cheap owned slices.
 #![allow(unsafe_code)]
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
+
+use crate::guard::{self, Region};
 
 /// Shared, immutable bytes: a mapped file or memory. A clone or a slice is one reference count.
 #[derive(Clone)]
@@ -16,12 +18,25 @@ pub struct Mapping {
 
 #[derive(Clone)]
 enum Bytes {
-    Mapped(Arc<memmap2::Mmap>),
+    Mapped(Arc<Guarded>),
     Owned(Arc<[u8]>),
+}
+
+struct Guarded {
+    map: memmap2::Mmap,
+    region: &'static Region,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        guard::release(self.region); // the field is unmapped after this
+    }
 }
 
 /// The largest page size of the machines this runs on.
 const PAGE: usize = 64 * 1024;
+/// The smallest.
+const PAGE_MIN: usize = 4096;
 
 impl Mapping {
     /// Maps the file's present length.
@@ -35,17 +50,28 @@ impl Mapping {
         // is never rewritten (the current head-chunk file), and checks a CRC before it believes what it reads.
         let map = unsafe { memmap2::Mmap::map(file)? };
         let end = map.len();
-        Ok(Mapping { bytes: Bytes::Mapped(Arc::new(map)), start: 0, end })
+        let region = guard::guard(map.as_ptr() as usize, end.next_multiple_of(PAGE_MIN));
+        Ok(Mapping { bytes: Bytes::Mapped(Arc::new(Guarded { map, region })), start: 0, end })
+    }
+
+    /// Whether the file was cut while it was mapped, and zeros were read in its place. To be asked after reading, before
+    /// what was read is believed; it stays so.
+    pub fn is_torn(&self) -> bool {
+        matches!(&self.bytes, Bytes::Mapped(m) if m.region.is_torn())
     }
 
     /// Lets go of the memory that reading a part of this took; reading it again brings it back from the file.
     pub fn release(&self, range: Range<usize>) {
-        let Bytes::Mapped(map) = &self.bytes else { return };
+        let Bytes::Mapped(guarded) = &self.bytes else { return };
+        if self.is_torn() {
+            return;
+        }
         let start = self.start.saturating_add(range.start).next_multiple_of(PAGE);
         let end = self.start.saturating_add(range.end).min(self.end);
         if start < end {
             // SAFETY: the mapping is read-only and of a file: a page that is dropped comes back with the same bytes.
-            let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            let _ =
+                unsafe { guarded.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
         }
     }
 
@@ -60,7 +86,7 @@ impl Deref for Mapping {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         let all: &[u8] = match &self.bytes {
-            Bytes::Mapped(m) => m,
+            Bytes::Mapped(m) => &m.map,
             Bytes::Owned(o) => o,
         };
         all.get(self.start..self.end).unwrap_or(&[])

@@ -77,3 +77,44 @@ impl Api {
 pub(crate) fn read<T: DeserializeOwned>(path: &str, body: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|e| Error::Refresh(format!("{path}: {e}")))
 }
+
+/// The text at a path of fields; nothing where there is none.
+pub(crate) fn text_at<'v>(value: &'v serde_json::Value, path: &[&str]) -> &'v str {
+    let mut value = Some(value);
+    for name in path {
+        value = value.and_then(|v| v.get(name));
+    }
+    value.and_then(serde_json::Value::as_str).unwrap_or("")
+}
+
+/// The list in a field; nothing where there is none.
+pub(crate) fn list_at<'v>(value: &'v serde_json::Value, path: &[&str]) -> &'v [serde_json::Value] {
+    let mut value = Some(value);
+    for name in path {
+        value = value.and_then(|v| v.get(name));
+    }
+    value.and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// A scalar as text; nothing for null, lists and maps.
+pub(crate) fn scalar_text(value: Option<&serde_json::Value>) -> String {
+    match value {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(v @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => v.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A form being filled in.
+#[derive(Default)]
+pub(crate) struct Form(Vec<(String, String)>);
+
+impl Form {
+    pub(crate) fn append_pair(&mut self, name: &str, value: &str) -> &mut Form {
+        self.0.push((name.to_owned(), value.to_owned()));
+        self
+    }
+    pub(crate) fn finish(&self) -> String {
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
+    }
+}

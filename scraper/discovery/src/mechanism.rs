@@ -8,7 +8,10 @@ use crate::error::Error;
 use crate::kubernetes::{self, KubernetesSd};
 use crate::manager::Publisher;
 use crate::refresh::{self, Refresh};
-use crate::{ConsulSd, DnsSd, DockerSd, NomadSd, consul, dns, file};
+use crate::{
+    AzureSd, ConsulSd, DigitalOceanSd, DnsSd, DockerSd, DockerSwarmSd, Ec2Sd, EurekaSd, GceSd, HetznerSd, LightsailSd,
+    NomadSd, PuppetDbSd, ScalewaySd, VultrSd, consul, dns, file,
+};
 
 /// A provider ready to run: given where to publish, it runs until it is dropped.
 pub(crate) type Prepared = Box<dyn FnOnce(Publisher) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -155,4 +158,15 @@ mechanisms! {
     "dns": Dns(DnsSd),
     "docker": Docker(DockerSd),
     "nomad": Nomad(NomadSd),
+    "azure": Azure(AzureSd),
+    "digitalocean": DigitalOcean(DigitalOceanSd),
+    "dockerswarm": DockerSwarm(DockerSwarmSd),
+    "ec2": Ec2(Ec2Sd),
+    "eureka": Eureka(EurekaSd),
+    "gce": Gce(GceSd),
+    "hetzner": Hetzner(HetznerSd),
+    "lightsail": Lightsail(LightsailSd),
+    "puppetdb": PuppetDb(PuppetDbSd),
+    "scaleway": Scaleway(ScalewaySd),
+    "vultr": Vultr(VultrSd),
 }

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub consul_failures: Counter,
     pub consul_duration: SummaryVec,
     pub nomad_failures: Counter,
+    pub azure_failures: Counter,
     pub kubernetes_events: CounterVec,
     pub kubernetes_failures: Counter,
 }
@@ -95,6 +96,8 @@ impl Metrics {
                 &["endpoint", "call"],
                 &[0.5, 0.9, 0.99],
             ),
+            azure_failures: r
+                .counter("prometheus_sd_azure_failures_total", "Number of Azure service discovery refresh failures."),
             nomad_failures: r
                 .counter("prometheus_sd_nomad_failures_total", "Number of nomad service discovery refresh failures."),
             http_failures: r

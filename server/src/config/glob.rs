@@ -11,7 +11,7 @@ pub(super) fn is_valid(pattern: &str) -> bool {
 
 /// The files a pattern names, sorted. A pattern without a wildcard names itself, there or not; an unreadable directory
 /// has no files.
-pub(super) fn files(pattern: &Path) -> Vec<PathBuf> {
+pub fn files(pattern: &Path) -> Vec<PathBuf> {
     let name = pattern.file_name().and_then(|n| n.to_str()).unwrap_or("");
     if !name.contains(['*', '?', '[']) {
         return vec![pattern.to_owned()];

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use ferula_scraper_scrape::config::{GlobalConfig, RelabelConfig, ScrapeConfig};
 
 pub use alerting::{AlertingConfig, AlertmanagerConfig, Sigv4};
+pub use glob::files as files_of;
 pub(crate) use load::read;
 pub use load::{Environment, LoadOptions, Loaded, Source, load};
 pub use other::{

@@ -32,6 +32,10 @@ impl ChunkFile {
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
     }
+    /// An error when the file was cut while it was in use: then nothing read of it is to be believed.
+    pub fn whole(&self) -> Result<(), Error> {
+        Error::if_torn(&self.path, &self.bytes)
+    }
     pub fn chunk(&self, offset: usize) -> Result<(Encoding, Mapping), Error> {
         let read = || {
             let mut r = Reader::at(&self.bytes, offset)?;
@@ -46,7 +50,9 @@ impl ChunkFile {
             let data = self.bytes.slice(start..start + len).ok_or(Malformed("chunk is cut off"))?;
             Ok((encoding, data))
         };
-        read().map_err(|m| Error::corrupt(&self.path, offset, m.0))
+        let found = read();
+        self.whole()?;
+        found.map_err(|m| Error::corrupt(&self.path, offset, m.0))
     }
 }
 

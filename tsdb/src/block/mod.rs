@@ -87,6 +87,11 @@ impl Block {
         file.chunk(offset)
     }
 
+    /// To be asked after chunks were decoded: an error when a file was cut meanwhile.
+    pub fn whole(&self) -> Result<(), Error> {
+        self.chunks.iter().try_for_each(ChunkFile::whole)
+    }
+
     /// Deleted stretches of a series.
     pub fn deleted(&self, series: u32) -> crate::head::Intervals {
         let t = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);

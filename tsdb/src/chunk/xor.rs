@@ -6,7 +6,7 @@
 //! xor:  0 = same | 10 + bits in the previous window | 11 + 5 bits leading zeros + 6 bits length (0 = 64) + bits
 //! ```
 //! Source: Prometheus 3.5 tsdb/docs/format/chunks.md and the golden files.
-use crate::encoding::bits::{BitReader, put_bits};
+use crate::encoding::bits::{BitReader, put_wide};
 use crate::encoding::varbit::sign_extend;
 use crate::encoding::{Malformed, put_uvarint, put_varint};
 
@@ -15,8 +15,9 @@ pub const HEADER: usize = 2;
 /// The widest sample: 68 bits of time and 77 of value.
 pub const SAMPLE_MAX_BYTES: usize = 19;
 
-/// What the encoder remembers of the last sample, without its bytes: 32 bytes a series.
-#[derive(Clone, Debug)]
+/// What the encoder remembers of the last sample, without its bytes. Packed, because every series has one: 28 bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 pub struct State {
     pub t_ms: i64,
     pub value_bits: u64,
@@ -54,29 +55,32 @@ impl Default for State {
 }
 
 /// Appends one sample to `chunk`, which holds what this state wrote so far (empty at first). Times must increase.
-/// Cost: 10 to 20 ns.
+/// Cost: about 10 ns.
 pub fn append(chunk: &mut Vec<u8>, state: &mut State, t_ms: i64, value_bits: u64) {
     let count = super::sample_count(chunk);
     let mut delta = 0u64;
-    match count {
-        0 => {
-            chunk.clear();
-            chunk.extend_from_slice(&[0, 0]);
-            put_varint(chunk, t_ms);
-            chunk.extend_from_slice(&value_bits.to_be_bytes());
-            state.free = 0;
-            state.window = Window::NONE;
-        }
-        1 => {
-            delta = t_ms.wrapping_sub(state.t_ms) as u64;
+    if count == 0 {
+        chunk.clear();
+        chunk.reserve_exact(32);
+        chunk.extend_from_slice(&[0, 0]);
+        put_varint(chunk, t_ms);
+        chunk.extend_from_slice(&value_bits.to_be_bytes());
+        state.free = 0;
+        state.window = Window::NONE;
+    } else {
+        delta = t_ms.wrapping_sub(state.t_ms) as u64;
+        let (mut time, mut width) = (0, 0);
+        if count == 1 {
             put_uvarint(chunk, delta);
-            put_xor(chunk, &mut state.free, &mut state.window, state.value_bits, value_bits);
+        } else {
+            (time, width) = dod_bits(delta.wrapping_sub(state.delta) as i64);
+            if width > 40 {
+                put_wide(chunk, &mut state.free, time, width);
+                width = 0;
+            }
         }
-        _ => {
-            delta = t_ms.wrapping_sub(state.t_ms) as u64;
-            put_dod(chunk, &mut state.free, delta.wrapping_sub(state.delta) as i64);
-            put_xor(chunk, &mut state.free, &mut state.window, state.value_bits, value_bits);
-        }
+        let (value, bits) = xor_bits(&mut state.window, state.value_bits ^ value_bits);
+        put_wide(chunk, &mut state.free, time << bits | value, width + bits);
     }
     (state.t_ms, state.value_bits, state.delta) = (t_ms, value_bits, delta);
     if let Some(header) = chunk.first_chunk_mut::<2>() {
@@ -84,35 +88,38 @@ pub fn append(chunk: &mut Vec<u8>, state: &mut State, t_ms: i64, value_bits: u64
     }
 }
 
-fn put_dod(out: &mut Vec<u8>, free: &mut u8, dod: i64) {
+/// The code of a difference of differences, and how many bits it has: at most 68.
+#[inline]
+fn dod_bits(dod: i64) -> (u128, u32) {
     let fits = |bits: u32| dod > -(1i64 << (bits - 1)) && dod <= 1i64 << (bits - 1);
-    let low = |bits: u32| dod as u64 & ((1 << bits) - 1);
+    let low = |bits: u32| u128::from(dod as u64 & ((1 << bits) - 1));
     if dod == 0 {
-        put_bits(out, free, 0, 1);
+        (0, 1)
     } else if fits(14) {
-        put_bits(out, free, 0b10 << 14 | low(14), 16);
+        (0b10 << 14 | low(14), 16)
     } else if fits(17) {
-        put_bits(out, free, 0b110 << 17 | low(17), 20);
+        (0b110 << 17 | low(17), 20)
     } else if fits(20) {
-        put_bits(out, free, 0b1110 << 20 | low(20), 24);
+        (0b1110 << 20 | low(20), 24)
     } else {
-        put_bits(out, free, 0b1111, 4);
-        put_bits(out, free, dod as u64, 64);
+        (0b1111 << 64 | u128::from(dod as u64), 68)
     }
+}
+
+/// The code of an XOR, and how many bits it has: at most 77.
+#[inline]
+fn xor_bits(window: &mut Window, xor: u64) -> (u128, u32) {
+    if xor == 0 { (0, 1) } else { window_code(window, xor, (0b10, 2), (0b11, 2)) }
 }
 
 /// Also the code of sums and float buckets in histogram chunks.
 pub fn put_xor(out: &mut Vec<u8>, free: &mut u8, window: &mut Window, old: u64, new: u64) {
-    let xor = old ^ new;
-    if xor == 0 {
-        return put_bits(out, free, 0, 1);
-    }
-    put_window(out, free, window, xor, (0b10, 2), (0b11, 2));
+    let (code, bits) = xor_bits(window, old ^ new);
+    put_wide(out, free, code, bits);
 }
 
 /// Writes the meaningful bits of an XOR that is not zero, behind one of two prefixes (bits and their number): for bits in
 /// the window as it is, or for a new window.
-#[inline]
 pub fn put_window(
     out: &mut Vec<u8>,
     free: &mut u8,
@@ -121,20 +128,24 @@ pub fn put_window(
     reuse: (u64, u32),
     fresh: (u64, u32),
 ) {
+    let (code, bits) = window_code(window, xor, reuse, fresh);
+    put_wide(out, free, code, bits);
+}
+
+#[inline]
+fn window_code(window: &mut Window, xor: u64, reuse: (u64, u32), fresh: (u64, u32)) -> (u128, u32) {
     // Five bits hold the leading zeros: more than 31 are written as 31.
     let leading = (xor.leading_zeros() as u8).min(31);
     let trailing = xor.trailing_zeros() as u8;
     if window.leading != 0xff && leading >= window.leading && trailing >= window.trailing {
         let bits = 64 - u32::from(window.leading) - u32::from(window.trailing);
-        put_bits(out, free, reuse.0, reuse.1);
-        put_bits(out, free, xor >> window.trailing, bits);
-        return;
+        return (u128::from(reuse.0) << bits | u128::from(xor >> window.trailing), reuse.1 + bits);
     }
     *window = Window { leading, trailing };
     let bits = 64 - u32::from(leading) - u32::from(trailing);
     // 64 does not fit into six bits and 0 is never needed: 0 means 64.
-    put_bits(out, free, fresh.0 << 11 | u64::from(leading) << 6 | u64::from(bits & 63), fresh.1 + 11);
-    put_bits(out, free, xor >> trailing, bits);
+    let prefix = fresh.0 << 11 | u64::from(leading) << 6 | u64::from(bits & 63);
+    (u128::from(prefix) << bits | u128::from(xor >> trailing), fresh.1 + 11 + bits)
 }
 
 /// Reads what [`put_window`] wrote behind the prefix; `fresh`: a new window comes first.
@@ -205,39 +216,145 @@ fn field(r: &mut BitReader<'_>, prefix: u32, width: u32) -> Result<i64, Malforme
     Ok(sign_extend(raw, width))
 }
 
-/// Appends up to `limit` samples to the two columns. Cost: about 4 ns each.
+/// Appends up to `limit` samples to the two columns. Cost: 4 to 5 ns each.
 pub fn decode(chunk: &[u8], limit: usize, t_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), Malformed> {
     let count = usize::from(super::sample_count(chunk)).min(limit);
     if count == 0 {
         return Ok(());
     }
-    let mut r = BitReader::new(chunk.get(HEADER..).unwrap_or(&[]));
-    t_ms.reserve(count);
-    values.reserve(count);
-    let mut t = r.varint()?;
-    let mut value = r.bits(64)?;
-    let mut window = Window::WHOLE;
-    t_ms.push(t);
-    values.push(f64::from_bits(value));
-    if count == 1 {
-        return Ok(());
+    let (from, from_value) = (t_ms.len(), values.len());
+    t_ms.resize(from + count, 0);
+    values.resize(from_value + count, 0.0);
+    let columns = (t_ms.get_mut(from..).unwrap_or(&mut []), values.get_mut(from_value..).unwrap_or(&mut []));
+    let mut d = Decoder::default();
+    let result = d.run(chunk.get(HEADER..).unwrap_or(&[]), columns);
+    if result.is_err() {
+        t_ms.truncate(from + d.done);
+        values.truncate(from_value + d.done);
     }
-    let mut delta = r.uvarint()?;
-    for i in 1..count {
-        if i > 1 {
-            delta = delta.wrapping_add(dod(&mut r)? as u64);
-        }
-        t = t.wrapping_add(delta as i64);
-        xor(&mut r, &mut window, &mut value)?;
-        t_ms.push(t);
-        values.push(f64::from_bits(value));
-    }
-    Ok(())
+    result
 }
 
-/// The first sample's time, read without decoding the rest.
-pub fn first_time(chunk: &[u8]) -> Option<i64> {
-    crate::encoding::Reader::new(chunk.get(HEADER..)?).varint().ok()
+struct Decoder {
+    t: i64,
+    delta: u64,
+    value: u64,
+    window: Window,
+    done: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder { t: 0, delta: 0, value: 0, window: Window::WHOLE, done: 0 }
+    }
+}
+
+impl Decoder {
+    fn run(&mut self, bytes: &[u8], (times, values): (&mut [i64], &mut [f64])) -> Result<(), Malformed> {
+        let mut r = BitReader::new(bytes);
+        while self.done < times.len().min(2) {
+            if self.done == 0 {
+                self.t = r.varint()?;
+                self.value = r.bits(64)?;
+            } else {
+                self.delta = r.uvarint()?;
+                self.t = self.t.wrapping_add(self.delta as i64);
+                xor(&mut r, &mut self.window, &mut self.value)?;
+            }
+            self.put(times, values);
+        }
+        let at = self.fast(bytes, r.position(), times, values);
+        // The last bytes, and whatever is unusual.
+        let mut r = BitReader::at(bytes, at)?;
+        while self.done < times.len() {
+            self.delta = self.delta.wrapping_add(dod(&mut r)? as u64);
+            self.t = self.t.wrapping_add(self.delta as i64);
+            xor(&mut r, &mut self.window, &mut self.value)?;
+            self.put(times, values);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn put(&mut self, times: &mut [i64], values: &mut [f64]) {
+        if let (Some(t), Some(v)) = (times.get_mut(self.done), values.get_mut(self.done)) {
+            (*t, *v) = (self.t, f64::from_bits(self.value));
+        }
+        self.done += 1;
+    }
+
+    /// Decodes while whole words can be loaded at any bit: then nothing depends on a window that is shifted along, and the
+    /// processor reads ahead. Stops before a sample it leaves to the careful way; returns where that begins.
+    fn fast(&mut self, bytes: &[u8], mut at: usize, times: &mut [i64], values: &mut [f64]) -> usize {
+        let (mut t, mut delta, mut value, mut window) = (self.t, self.delta, self.value, self.window);
+        let mut bits = 64 - u32::from(window.leading) - u32::from(window.trailing);
+        let mut columns = times.iter_mut().zip(values).skip(self.done);
+        let mut left = columns.len();
+        while left > 0 {
+            let begin = at;
+            let Some(w) = word(bytes, at) else { break };
+            let (mut w, mut step) = (w, delta);
+            if w >> 63 == 0 {
+                at += 1;
+                w <<= 1;
+            } else {
+                let width = match (!w).leading_zeros() {
+                    1 => 14,
+                    2 => 17,
+                    3 => 20,
+                    _ => break, // 64 bits: rare
+                };
+                let prefix = (!w).leading_zeros() + 1;
+                step = step.wrapping_add(sign_extend(w << prefix >> (64 - width), width) as u64);
+                at += (prefix + width) as usize;
+                w <<= prefix + width;
+            }
+            // At least 33 bits are left in the word.
+            if w >> 63 == 0 {
+                at += 1;
+            } else {
+                let mut new = window;
+                if w >> 62 == 0b11 {
+                    let Ok(fresh) = new_window(w << 2 >> 53) else {
+                        at = begin;
+                        break;
+                    };
+                    new = fresh;
+                    at += 13;
+                    bits = 64 - u32::from(new.leading) - u32::from(new.trailing);
+                } else {
+                    at += 2;
+                }
+                // A word loaded at any bit has 57 of its own.
+                let meaningful = match word(bytes, at) {
+                    Some(w) if bits <= 57 => w >> (64 - bits),
+                    _ => {
+                        at = begin;
+                        break;
+                    }
+                };
+                window = new;
+                value ^= meaningful << window.trailing;
+                at += bits as usize;
+            }
+            delta = step;
+            t = t.wrapping_add(delta as i64);
+            if let Some((t_out, v_out)) = columns.next() {
+                (*t_out, *v_out) = (t, f64::from_bits(value));
+            }
+            self.done += 1;
+            left -= 1;
+        }
+        (self.t, self.delta, self.value, self.window) = (t, delta, value, window);
+        at
+    }
+}
+
+/// The 57 bits and more from a place on, left-aligned; `None` near the end.
+#[inline]
+fn word(bytes: &[u8], bit: usize) -> Option<u64> {
+    let eight = bytes.get(bit / 8..)?.first_chunk::<8>()?;
+    Some(u64::from_be_bytes(*eight) << (bit % 8))
 }
 
 #[cfg(test)]
@@ -270,8 +387,7 @@ mod tests {
             let chunk = encode(&samples);
             let want: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
             prop_assert_eq!(decoded(&chunk), Ok(want));
-            prop_assert_eq!(first_time(&chunk), samples.first().map(|s| s.0));
-        }
+            }
         #[test]
         fn survives_garbage(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = decoded(&bytes);

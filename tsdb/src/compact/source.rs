@@ -73,7 +73,11 @@ impl Source for HeadSource<'_> {
             let piece =
                 |c: ChunkView| Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data: c.data };
             let pieces = chunks.into_iter().map(piece).collect();
-            return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted: self.head.deleted(s.series_ref) }));
+            return Ok(Some(SourceSeries {
+                labels: s.to_labels(),
+                pieces,
+                deleted: self.head.deleted(s.series_ref()),
+            }));
         }
         Ok(None)
     }
@@ -98,7 +102,7 @@ impl Source for &mut OutOfOrderSource<'_> {
     fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
         let (mint_ms, end_ms) = (self.inner.mint_ms, self.inner.end_ms);
         for s in self.inner.series.by_ref() {
-            let samples: Vec<LateSample> = match &s.state().out_of_order {
+            let samples: Vec<LateSample> = match s.state().out_of_order() {
                 Some(o) => o.range(mint_ms, end_ms.saturating_sub(1)).to_vec(),
                 None => continue,
             };
@@ -106,7 +110,7 @@ impl Source for &mut OutOfOrderSource<'_> {
                 continue;
             }
             self.taken.push((Arc::clone(&s), samples.iter().map(|s| s.t_ms).collect()));
-            let deleted = self.inner.head.deleted(s.series_ref);
+            let deleted = self.inner.head.deleted(s.series_ref());
             let pieces = super::write::encode_late(samples);
             return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted }));
         }

@@ -14,7 +14,7 @@ use crate::chunk::histogram::Fit;
 use crate::chunk::histogram_layout::Header;
 use crate::chunk::{Encoding, float_histogram, histogram, xor, xor2};
 use crate::encoding::Malformed;
-use crate::error::Error;
+use crate::error::{CUT, Error};
 use crate::format::names;
 use crate::head::Intervals;
 use crate::head::out_of_order::{LateSample, OooValue};
@@ -96,6 +96,9 @@ fn series(
     let mut metas = Vec::with_capacity(pieces.len());
     for p in pieces {
         let chunk_ref = chunks.write(p.encoding, &p.data)?;
+        if p.data.is_torn() {
+            return Err(Error::Invalid(format!("a source of the block: {CUT}")));
+        }
         metas.push(ChunkMeta { mint_ms: p.mint_ms, maxt_ms: p.maxt_ms, chunk_ref });
         let n = u64::from(p.encoding.count(&p.data));
         stats.num_samples += n;
@@ -222,6 +225,9 @@ fn collect(p: &Piece, deleted: &Intervals, out: &mut Vec<Sample>) -> Result<(), 
             values.into_iter().map(Value::FloatHistogram).collect()
         }
     };
+    if p.data.is_torn() {
+        return Err(Malformed(CUT));
+    }
     starts.resize(times.len(), 0);
     let keep = |t: i64| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&t));
     let all = times.into_iter().zip(starts).zip(values);

@@ -4,30 +4,39 @@ use super::Malformed;
 /// Appends bits to a byte vector that it does not own. `free` is the number of unused low bits of the last byte.
 #[inline]
 pub fn put_bits(out: &mut Vec<u8>, free: &mut u8, value: u64, count: u32) {
-    let mut left = count;
-    if left == 0 {
+    put_wide(out, free, u128::from(value), count);
+}
+
+/// As [`put_bits`]; `count <= 120`.
+#[inline]
+pub fn put_wide(out: &mut Vec<u8>, free: &mut u8, value: u128, count: u32) {
+    if count == 0 {
         return;
     }
-    let value = if left < 64 { value & ((1 << left) - 1) } else { value };
-    let room = u32::from(*free);
-    if room > 0 {
-        let take = room.min(left);
-        left -= take;
-        if let Some(last) = out.last_mut() {
-            *last |= ((value >> left) as u8) << (room - take);
-        }
-        *free = (room - take) as u8;
-        if left == 0 {
-            return;
-        }
+    // The last byte's bits and the new ones, left-aligned.
+    let used = if *free == 0 { 0 } else { 8 - u32::from(*free) };
+    let mut bits = value << (128 - count) >> used;
+    let mut keep = out.len();
+    if used > 0 {
+        keep -= 1;
+        bits |= u128::from(out.last().copied().unwrap_or(0)) << 120;
     }
-    while left >= 8 {
-        left -= 8;
-        out.push((value >> left) as u8);
-    }
-    if left > 0 {
-        out.push((value << (8 - left)) as u8);
-        *free = (8 - left) as u8;
+    let total = used + count;
+    let bytes = total.div_ceil(8) as usize;
+    reserve(out, bytes);
+    out.truncate(keep);
+    out.extend_from_slice(bits.to_be_bytes().get(..bytes).unwrap_or(&[]));
+    *free = (bytes as u32 * 8 - total) as u8;
+}
+
+/// Grows in small steps: doubling would waste a quarter of the memory of all open chunks. The steps are those in which
+/// allocators hand out memory.
+#[inline]
+fn reserve(out: &mut Vec<u8>, bytes: usize) {
+    if out.capacity() - out.len() < bytes {
+        let wanted = out.len() + bytes;
+        let step = if wanted <= 128 { 16 } else { 32 };
+        out.reserve_exact(wanted.next_multiple_of(step) - out.len());
     }
 }
 
@@ -47,6 +56,16 @@ pub const ENDED: Malformed = Malformed("chunk ends too early");
 impl<'a> BitReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
         BitReader { bytes, next: 0, window: 0, available: 0 }
+    }
+    /// From a place on, counted in bits.
+    pub fn at(bytes: &'a [u8], bit: usize) -> Result<Self, Malformed> {
+        let mut r = BitReader { bytes, next: bit / 8, window: 0, available: 0 };
+        r.bits((bit % 8) as u32)?;
+        Ok(r)
+    }
+    /// How many bits have been read.
+    pub fn position(&self) -> usize {
+        self.next * 8 - self.available as usize
     }
     /// Loads until at least 56 bits are there or the input ends.
     #[inline]

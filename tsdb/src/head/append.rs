@@ -33,6 +33,8 @@ pub(super) struct Batch {
     pub late_exemplars: u64,
     pub metadata: Vec<(Arc<MemSeries>, Metadata)>,
     pub created: u64,
+    /// Whether some series had no record in the log when its sample came.
+    pub has_unlogged: bool,
     pub mint_ms: i64,
     pub maxt_ms: i64,
     /// What a series is of at this point of the batch, where that may be other than what the series itself says.
@@ -111,14 +113,17 @@ impl HeadAppender {
 
     fn add_exemplar(&mut self, series: &Arc<MemSeries>, t_ms: i64, e: &Exemplar) -> Verdict {
         let record = ExemplarRecord {
-            series: series.series_ref,
+            series: series.series_ref(),
             t_ms: e.t_ms.unwrap_or(t_ms),
             value: e.value,
             labels: e.labels.clone(),
         };
         let verdict = self.head.exemplars().check(&record);
         match verdict {
-            Verdict::New => self.batch.exemplars.push((Arc::clone(series), record)),
+            Verdict::New => {
+                self.batch.has_unlogged |= !series.is_logged();
+                self.batch.exemplars.push((Arc::clone(series), record));
+            }
             Verdict::Known => {}
             Verdict::OutOfOrder => add(&self.head.counts.exemplars_out_of_order, 1),
         }
@@ -126,14 +131,16 @@ impl HeadAppender {
     }
 
     fn note_metadata(&mut self, series: &Arc<MemSeries>, metadata: &Metadata) {
-        let is_known = self.head.metadata().get(series.series_ref).is_some_and(|m| **m == *metadata);
+        let is_known = self.head.metadata().get(series.series_ref()).is_some_and(|m| **m == *metadata);
         if !is_known {
+            self.batch.has_unlogged |= !series.is_logged();
             self.batch.metadata.push((Arc::clone(series), metadata.clone()));
         }
     }
 
     fn push(&mut self, series: Arc<MemSeries>, start_ms: i64, t_ms: i64, value: PendingValue) {
         let batch = &mut self.batch;
+        batch.has_unlogged |= !series.is_logged();
         batch.histograms += usize::from(matches!(value, PendingValue::Histogram(_)));
         if start_ms != 0 && self.head.start_times {
             batch.starts.resize(batch.samples.len(), 0);
@@ -164,6 +171,10 @@ impl Appender for HeadAppender {
             Value::FloatHistogram(h) => h.validate().map_err(|_| AppendError::InvalidHistogram)?,
             Value::Float(_) => {}
         }
+        if t_ms == i64::MIN {
+            add(&self.head.counts.out_of_bounds, 1);
+            return Err(AppendError::OutOfBounds); // stands for no time
+        }
         let is_late = t_ms < self.from(t_ms);
         if is_late && !self.head.takes_out_of_order(t_ms, self.head.max_time())? {
             add(&self.head.counts.out_of_bounds, 1);
@@ -173,7 +184,7 @@ impl Appender for HeadAppender {
         let state = series.state();
         let mut kind = Kind::of(state.last_histogram());
         if !self.batch.kinds.is_empty()
-            && let Some(in_batch) = self.batch.kinds.get(&series.series_ref)
+            && let Some(in_batch) = self.batch.kinds.get(&series.series_ref())
         {
             kind = *in_batch;
         }
@@ -205,7 +216,7 @@ impl Appender for HeadAppender {
             self.batch.mint_ms = self.batch.mint_ms.min(t_ms);
             self.batch.maxt_ms = self.batch.maxt_ms.max(t_ms);
         }
-        let id = SeriesRef(series.series_ref);
+        let id = SeriesRef(series.series_ref());
         for e in options.exemplars {
             let verdict = self.add_exemplar(&series, t_ms, e);
             self.batch.late_exemplars += u64::from(verdict == Verdict::OutOfOrder);
@@ -231,7 +242,7 @@ impl Appender for HeadAppender {
         let found = found.ok_or(AppendError::UnknownSeries)?;
         match self.add_exemplar(&found, 0, exemplar) {
             Verdict::OutOfOrder => Err(AppendError::OutOfOrderExemplar),
-            Verdict::New | Verdict::Known => Ok(SeriesRef(found.series_ref)),
+            Verdict::New | Verdict::Known => Ok(SeriesRef(found.series_ref())),
         }
     }
 

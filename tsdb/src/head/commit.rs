@@ -35,10 +35,10 @@ impl Head {
             Some(wal) => Some(wal.write(records)?),
             None => None,
         };
-        for series in batch.series() {
-            series.logged.store(true, Ordering::Release);
-        }
         if let Some(fresh) = fresh {
+            for series in batch.series() {
+                series.logged.store(true, Ordering::Release);
+            }
             self.note_fresh(fresh);
         }
         self.widen(batch.mint_ms.max(self.min_valid_time()), batch.maxt_ms);
@@ -70,18 +70,18 @@ impl Head {
     /// Also returns the record of new series as it is, for the restart index.
     fn records(&self, batch: &Batch, compressor: &mut Compressor) -> (Vec<Packed>, Option<Vec<u8>>) {
         let (mut records, mut fresh) = (Vec::new(), None);
-        let mut new: Vec<&MemSeries> = batch.series().filter(|s| !s.is_logged()).collect();
-        if !new.is_empty() {
-            new.sort_unstable_by_key(|s| s.series_ref);
-            new.dedup_by_key(|s| s.series_ref);
+        if batch.has_unlogged {
+            let mut new: Vec<&MemSeries> = batch.series().filter(|s| !s.is_logged()).collect();
+            new.sort_unstable_by_key(|s| s.series_ref());
+            new.dedup_by_key(|s| s.series_ref());
             let mut out = Vec::with_capacity(new.len() * 200);
-            record::series::encode(new.iter().map(|s| (s.series_ref, *s as &dyn LabelView)), &mut out);
+            record::series::encode(new.iter().map(|s| (s.series_ref(), *s as &dyn LabelView)), &mut out);
             fresh = Some(out.clone());
             records.push(compressor.compress(out));
         }
         if !batch.metadata.is_empty() {
             let mut out = Vec::new();
-            record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref, m)), &mut out);
+            record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref(), m)), &mut out);
             records.push(compressor.compress(out));
         }
         let mut from = 0;
@@ -110,7 +110,7 @@ impl Head {
         let mut floats = samples()
             .filter_map(|(s, i)| match &s.value {
                 PendingValue::Float(bits) => Some(Sample {
-                    series: s.series.series_ref,
+                    series: s.series.series_ref(),
                     start_ms: start(i),
                     t_ms: s.t_ms,
                     value: f64::from_bits(*bits),
@@ -130,7 +130,7 @@ impl Head {
             let mut of_kind = samples()
                 .filter_map(|(s, i)| match &s.value {
                     PendingValue::Histogram(h) if record::histograms::kind_of(h, self.start_times) == kind => {
-                        Some((s.series.series_ref, start(i), s.t_ms, &**h))
+                        Some((s.series.series_ref(), start(i), s.t_ms, &**h))
                     }
                     _ => None,
                 })
@@ -160,7 +160,7 @@ impl Head {
         };
         for (i, Pending { series, t_ms, value }) in batch.samples.into_iter().enumerate() {
             let start_ms = batch.starts.get(i).copied().unwrap_or(0);
-            let mut store = |chunk| self.store_chunk(series.series_ref, chunk);
+            let mut store = |chunk| self.store_chunk(series.series_ref(), chunk);
             let mut state = series.state();
             match value {
                 PendingValue::Float(bits) => {
@@ -172,7 +172,7 @@ impl Head {
                         let sample = LateSample { t_ms, start_ms, value: OooValue::Float(bits) };
                         result = Ok(state.insert_out_of_order(sample, mark));
                         let value = f64::from_bits(bits);
-                        late.floats.push(Sample { series: series.series_ref, start_ms, t_ms, value });
+                        late.floats.push(Sample { series: series.series_ref(), start_ms, t_ms, value });
                     }
                     stats.floats += u64::from(result == Ok(true));
                     self.count_refused(result, stats);
@@ -188,7 +188,7 @@ impl Head {
                     {
                         let value = OooValue::Histogram(Arc::clone(&native));
                         result = Ok(state.insert_out_of_order(LateSample { t_ms, start_ms, value }, mark));
-                        late.histograms.push((series.series_ref, start_ms, t_ms, native));
+                        late.histograms.push((series.series_ref(), start_ms, t_ms, native));
                     }
                     stats.histograms += u64::from(result == Ok(true));
                     self.count_refused(result, stats);
@@ -197,7 +197,7 @@ impl Head {
         }
         if !batch.metadata.is_empty() {
             let mut table = self.metadata();
-            batch.metadata.iter().for_each(|(s, m)| table.set(s.series_ref, m));
+            batch.metadata.iter().for_each(|(s, m)| table.set(s.series_ref(), m));
         }
         if !batch.exemplars.is_empty() {
             let mut ring = self.exemplars();
@@ -274,10 +274,10 @@ impl Batch {
                     PendingValue::Float(_) => format::SAMPLES,
                     PendingValue::Histogram(h) => record::histograms::kind_of(h, false),
                 };
-                if kinds.insert(s.series.series_ref, kind).is_some_and(|before| before != kind) {
+                if kinds.insert(s.series.series_ref(), kind).is_some_and(|before| before != kind) {
                     borders.push(i);
                     kinds.clear();
-                    kinds.insert(s.series.series_ref, kind);
+                    kinds.insert(s.series.series_ref(), kind);
                 }
             }
         }

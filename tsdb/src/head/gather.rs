@@ -180,7 +180,7 @@ fn run(
             head.note_ref(first.series);
             continue;
         };
-        let mut store = |c| head.store_chunk(series.series_ref, c);
+        let mut store = |c| head.store_chunk(series.series_ref(), c);
         let mut state = series.state();
         for (i, s) in group.iter().filter_map(|i| Some((*i as usize, at(i)?))) {
             let start_ms = starts.get(i).copied().unwrap_or(0);

@@ -44,7 +44,7 @@ impl Head {
         let (mut dead, mut pairs) = (HashSet::new(), HashSet::new());
         for series in &candidates {
             if self.series.remove_if(series, |s| s.state().is_empty()) {
-                dead.insert(series.series_ref as u32);
+                dead.insert(series.series_ref() as u32);
                 pairs.extend(series.symbols().iter().copied());
             }
         }

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use super::series::{ChunkData, FullChunk};
 use crate::chunk::Encoding;
 use crate::encoding::{Malformed, Reader, crc, put_uvarint};
-use crate::error::Error;
+use crate::error::{CUT, Error};
 use crate::format::head_chunks::{FILE_BYTES, HEADER, MAGIC, OUT_OF_ORDER, VERSION};
 use crate::format::names;
 
@@ -71,6 +71,7 @@ impl HeadChunks {
                     list.push(chunk);
                 }
             });
+            let result = if bytes.is_torn() { Err(Malformed(CUT)) } else { result };
             if let Err(m) = result {
                 // Good chunks before the damage stay in use through the mapping.
                 damaged = Some(m.0);
@@ -169,7 +170,9 @@ impl HeadChunks {
             Ok((chunk.0.encoding, data))
         };
         let path = || self.dir.join(names::chunk_file(number));
-        read().map_err(|m: Malformed| Error::corrupt(&path(), offset, m.0))
+        let found = read();
+        Error::if_torn(&path(), &bytes)?;
+        found.map_err(|m: Malformed| Error::corrupt(&path(), offset, m.0))
     }
 
     fn bytes(&self, number: u64, offset: usize) -> Result<Found, Error> {

@@ -93,7 +93,7 @@ impl SeriesIndex {
         new
     }
     fn place(&self, new: &Arc<MemSeries>) {
-        let (page, slot) = split(new.series_ref);
+        let (page, slot) = split(new.series_ref());
         let mut pages = self.pages(page).write().unwrap_or_else(PoisonError::into_inner);
         let page = pages.entry(page).or_insert_with(|| vec![None; PAGE].into_boxed_slice());
         if let Some(place) = page.get_mut(slot) {
@@ -107,20 +107,20 @@ impl SeriesIndex {
             let pages = pages.read().unwrap_or_else(PoisonError::into_inner);
             out.extend(pages.values().flat_map(|p| p.iter().flatten().cloned()));
         }
-        out.sort_unstable_by_key(|s| s.series_ref);
+        out.sort_unstable_by_key(|s| s.series_ref());
         out
     }
     /// Takes out the series if `dead` says so while nobody else can reach it: no appender holds it.
     pub fn remove_if(&self, series: &Arc<MemSeries>, dead: impl FnOnce(&MemSeries) -> bool) -> bool {
         let hash = series.hash;
         let mut table = self.by_hash[hash as usize % HASH_STRIPES].lock().unwrap_or_else(PoisonError::into_inner);
-        let (page_number, slot) = split(series.series_ref);
+        let (page_number, slot) = split(series.series_ref());
         let mut pages = self.pages(page_number).write().unwrap_or_else(PoisonError::into_inner);
         // Two in the indices and the caller's: whoever else holds it may be about to append.
         if Arc::strong_count(series) > 3 || !dead(series) {
             return false;
         }
-        if let Ok(entry) = table.find_entry(hash, |s| s.series_ref == series.series_ref) {
+        if let Ok(entry) = table.find_entry(hash, |s| s.series_ref() == series.series_ref()) {
             entry.remove();
         }
         if let Some(page) = pages.get_mut(&page_number) {

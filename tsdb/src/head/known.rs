@@ -45,7 +45,7 @@ impl Head {
         let all = self.series.all();
         let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
         for s in &all {
-            postings.add(s.series_ref as u32, s.symbols());
+            postings.add(s.series_ref() as u32, s.symbols());
         }
         add(&self.counts.series, all.len() as u64);
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -54,15 +54,13 @@ impl Head {
 
     /// A series of the log, without its postings.
     fn insert_symbols(&self, series_ref: u64, hash: u64, labels: Box<[(u32, u32)]>) {
-        if labels.is_empty() || u32::try_from(series_ref).is_err() {
-            return;
-        }
+        let (false, Ok(number)) = (labels.is_empty(), u32::try_from(series_ref)) else { return };
         self.note_ref(series_ref);
-        let new = MemSeries::new(series_ref, hash, Arc::clone(&self.symbols), labels);
+        let new = MemSeries::new(number, hash, Arc::clone(&self.symbols), labels);
         new.logged.store(true, Ordering::Release);
         let found = self.series.insert_known(Arc::new(new));
-        if found.series_ref != series_ref {
-            self.add_alias(series_ref, found.series_ref);
+        if found.series_ref() != series_ref {
+            self.add_alias(series_ref, found.series_ref());
         }
     }
 
@@ -74,8 +72,8 @@ impl Head {
         }
         let Ok((series, is_new)) = self.create(labels, Some(series_ref)) else { return false };
         series.logged.store(true, Ordering::Release);
-        if series.series_ref != series_ref {
-            self.add_alias(series_ref, series.series_ref);
+        if series.series_ref() != series_ref {
+            self.add_alias(series_ref, series.series_ref());
         }
         if is_new {
             self.counts.series_created.fetch_sub(1, Ordering::Relaxed); // it was counted when it first came

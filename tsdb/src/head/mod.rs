@@ -14,6 +14,7 @@ pub mod isolation;
 mod known;
 pub mod metadata;
 pub mod out_of_order;
+pub mod posting_list;
 pub mod postings;
 pub mod read;
 pub mod replay;
@@ -250,15 +251,14 @@ impl Head {
                 }
                 None => self.last_ref.fetch_add(1, Ordering::AcqRel) + 1,
             };
-            if u32::try_from(series_ref).is_err() {
-                return Err(AppendError::SeriesBudget); // postings hold 32 bits
-            }
+            // References have 32 bits.
+            let series_ref = u32::try_from(series_ref).map_err(|_| AppendError::SeriesBudget)?;
             let symbols = Arc::clone(&self.symbols);
             Ok(Arc::new(MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice())))
         })?;
         if is_new {
             let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
-            postings.add(series.series_ref as u32, series.symbols());
+            postings.add(series.series_ref() as u32, series.symbols());
             drop(postings);
             add(&self.counts.series, 1);
             add(&self.counts.series_created, 1);

@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use hashbrown::{HashMap, HashSet};
 
-use super::postings::{Postings, union};
+use super::posting_list::List;
+use super::postings::Postings;
 use super::series::MemSeries;
 use super::{Head, Intervals};
 use crate::error::Error;
@@ -39,6 +40,22 @@ impl Head {
         let ids: HashSet<u32> =
             series.iter().filter_map(|s| s.symbols().iter().find(|(n, _)| *n == name).map(|(_, v)| *v)).collect();
         ids.into_iter().map(|v| self.symbols.get(v).to_owned()).collect()
+    }
+    /// Values of `name` that any of these ascending references has, found through the postings of each value: for few
+    /// values among many series.
+    fn label_values_by_postings(&self, refs: &[u32], name: &str) -> BTreeSet<String> {
+        let index = self.index();
+        let values = self.symbols.lookup(name).and_then(|n| index.postings.values(n));
+        let found = values.into_iter().flatten().filter(|(_, list)| list.has_any(refs));
+        found.map(|(v, _)| self.symbols.get(*v).to_owned()).collect()
+    }
+    /// Values of `name` among the series of these ascending references.
+    pub fn label_values_among(&self, refs: &[u32], name: &str) -> BTreeSet<String> {
+        if self.index().value_count(name) <= refs.len() / 8 {
+            self.label_values_by_postings(refs, name)
+        } else {
+            self.label_values_of(&self.series_of(refs), name)
+        }
     }
     pub fn all_label_names(&self) -> BTreeSet<String> {
         self.index().postings.names().map(|n| self.symbols.get(n).to_owned()).collect()
@@ -79,18 +96,28 @@ impl HeadIndex<'_> {
     pub fn postings(&self) -> &Postings {
         &self.postings
     }
+    fn found(&self, name: &str, value: &str) -> Option<&List> {
+        let symbols = &self.head.symbols;
+        self.postings.list(symbols.lookup(name)?, symbols.lookup(value)?)
+    }
 }
 
 impl LabelIndex for HeadIndex<'_> {
     fn all(&self) -> Result<Vec<u32>, Error> {
-        Ok(self.head.series.all().iter().map(|s| s.series_ref as u32).collect())
+        Ok(self.head.series.all().iter().map(|s| s.series_ref() as u32).collect())
     }
     fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, Error> {
-        let symbols = &self.head.symbols;
-        Ok(Cow::Borrowed(match (symbols.lookup(name), symbols.lookup(value)) {
-            (Some(n), Some(v)) => self.postings.list(n, v),
-            _ => &[],
-        }))
+        Ok(Cow::Owned(self.found(name, value).map_or(Vec::new(), List::to_vec)))
+    }
+    fn list_len(&self, name: &str, value: &str) -> Result<usize, Error> {
+        Ok(self.found(name, value).map_or(0, List::len))
+    }
+    fn among(&self, series: Vec<u32>, name: &str, value: &str, present: bool) -> Result<Vec<u32>, Error> {
+        Ok(match self.found(name, value) {
+            Some(list) => list.filter(&series, present),
+            None if present => Vec::new(),
+            None => series,
+        })
     }
     fn value_count(&self, name: &str) -> usize {
         self.head.symbols.lookup(name).and_then(|n| self.postings.values(n)).map_or(0, |v| v.len())
@@ -99,15 +126,18 @@ impl LabelIndex for HeadIndex<'_> {
         let Some(values) = self.head.symbols.lookup(name).and_then(|n| self.postings.values(n)) else {
             return Ok(Vec::new());
         };
-        let lists: Vec<&[u32]> = values
+        let mut found = Vec::new();
+        let lists = values
             .iter()
             .filter(|(v, _)| {
                 let text = self.head.symbols.get(**v);
                 (prefixes.is_empty() || prefixes.iter().any(|p| text.starts_with(&**p))) && wanted(text)
             })
-            .map(|(_, list)| &**list)
-            .collect();
-        Ok(union(&lists))
+            .map(|(_, list)| list);
+        lists.for_each(|list| found.extend(list.to_vec()));
+        found.sort_unstable(); // ascending runs: the sort merges them
+        found.dedup();
+        Ok(found)
     }
     fn filter(&self, series: Vec<u32>, name: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<u32>, Error> {
         let name = self.head.symbols.lookup(name);
@@ -122,6 +152,6 @@ impl LabelIndex for HeadIndex<'_> {
             let mut keep = keep;
             move |s| keep(s)
         });
-        Ok(found.iter().map(|s| s.series_ref as u32).collect())
+        Ok(found.iter().map(|s| s.series_ref() as u32).collect())
     }
 }

@@ -78,7 +78,7 @@ impl<'a> Replay<'a> {
     }
 
     fn adopt(&mut self, series: &MemSeries) {
-        let Some(mut found) = self.chunks.remove(&series.series_ref) else { return };
+        let Some(mut found) = self.chunks.remove(&series.series_ref()) else { return };
         found.retain(|c| c.maxt_ms >= self.valid_from);
         if let (Some(first), Some(last)) = (found.first(), found.last()) {
             self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
@@ -155,7 +155,7 @@ impl<'a> Replay<'a> {
                 if is_new {
                     self.adopt(&series);
                 }
-                if series.series_ref != series_ref {
+                if series.series_ref() != series_ref {
                     self.aliases.insert(series_ref, series);
                 }
             }
@@ -164,7 +164,7 @@ impl<'a> Replay<'a> {
 
     /// The reference a series goes by.
     fn canonical(aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> u64 {
-        if aliases.is_empty() { series_ref } else { aliases.get(&series_ref).map_or(series_ref, |s| s.series_ref) }
+        if aliases.is_empty() { series_ref } else { aliases.get(&series_ref).map_or(series_ref, |s| s.series_ref()) }
     }
 
     fn samples(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
@@ -206,7 +206,7 @@ impl<'a> Replay<'a> {
             if let Some(series) = Self::find(self.head, &self.aliases, t.series)
                 && t.maxt_ms >= self.valid_from
             {
-                self.head.add_tombstone(series.series_ref, t.mint_ms, t.maxt_ms);
+                self.head.add_tombstone(series.series_ref(), t.mint_ms, t.maxt_ms);
             }
         })
     }
@@ -217,7 +217,7 @@ impl<'a> Replay<'a> {
             if self.head.metadata_records
                 && let Some(series) = Self::find(self.head, &self.aliases, series)
             {
-                self.head.metadata().set(series.series_ref, &metadata);
+                self.head.metadata().set(series.series_ref(), &metadata);
             }
         })
     }
@@ -225,7 +225,7 @@ impl<'a> Replay<'a> {
     fn exemplars(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         record::exemplars::decode(bytes, |mut e| {
             if let Some(series) = Self::find(self.head, &self.aliases, e.series) {
-                e.series = series.series_ref;
+                e.series = series.series_ref();
                 self.head.exemplars().add(e);
             }
         })
@@ -237,7 +237,7 @@ impl<'a> Replay<'a> {
         self.stats.samples += self.applied.stats.samples;
         self.stats.histograms += self.applied.stats.histograms;
         self.stats.orphaned += self.applied.stats.orphaned;
-        let aliases = self.aliases.iter().map(|(alias, s)| (*alias, s.series_ref));
+        let aliases = self.aliases.iter().map(|(alias, s)| (*alias, s.series_ref()));
         self.head.aliases.write().unwrap_or_else(PoisonError::into_inner).extend(aliases);
         self.head.widen(self.applied.mint_ms, self.applied.maxt_ms);
         // Replayed ones were counted when they first came.

@@ -8,7 +8,7 @@ use ferula_model::Labels;
 
 use super::ChunkMeta;
 use crate::encoding::{Malformed, Reader, crc};
-use crate::error::Error;
+use crate::error::{CUT, Error};
 use crate::format::index::{HEADER, MAGIC, SERIES_ALIGN, TOC, V1, V2};
 use crate::head::postings::union;
 use crate::query::select::LabelIndex;
@@ -70,6 +70,7 @@ impl IndexReader {
         };
         reader.read_symbols(symbols_at).map_err(|m| damaged(symbols_at, m.0))?;
         reader.read_table(table_at).map_err(|m| damaged(table_at, m.0))?;
+        reader.whole().map_err(|m| damaged(0, m.0))?;
         Ok(reader)
     }
 
@@ -171,12 +172,17 @@ impl IndexReader {
             for _ in 0..self.step().min(left) {
                 let (value, postings) = self.entry(&mut r)?;
                 if !each(value, postings) {
-                    return Ok(());
+                    return self.whole();
                 }
                 left -= 1;
             }
         }
-        Ok(())
+        self.whole()
+    }
+
+    /// To be asked after reading.
+    fn whole(&self) -> Result<(), Malformed> {
+        if self.bytes.is_torn() { Err(Malformed(CUT)) } else { Ok(()) }
     }
 
     fn postings_at(&self, offset: usize) -> Result<Vec<u32>, Error> {
@@ -186,7 +192,8 @@ impl IndexReader {
             if refs.len() != u32::from_be_bytes(*count) as usize * 4 {
                 return Err(Malformed("postings count differs from their length"));
             }
-            Ok(refs.as_chunks::<4>().0.iter().map(|r| u32::from_be_bytes(*r)).collect())
+            let refs = refs.as_chunks::<4>().0.iter().map(|r| u32::from_be_bytes(*r)).collect();
+            self.whole().map(|()| refs)
         };
         read().map_err(|m: Malformed| Error::corrupt(&self.path, offset, m.0))
     }
@@ -252,11 +259,12 @@ impl IndexReader {
                 last = ChunkMeta { mint_ms, maxt_ms, chunk_ref };
                 chunks.push(last);
             }
-            Ok(if pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            let labels = if pairs.is_sorted_by(|a, b| a.0 < b.0) {
                 Labels::from_sorted(pairs)
             } else {
                 Labels::from_pairs(pairs)
-            })
+            };
+            self.whole().map(|()| labels)
         };
         read(chunks).map_err(self.damaged(series as usize * SERIES_ALIGN))
     }
@@ -331,6 +339,7 @@ impl LabelIndex for IndexReader {
                 false
             }
         });
+        self.whole().map_err(self.damaged(0))?;
         failed.map_or(Ok(series), Err)
     }
 }

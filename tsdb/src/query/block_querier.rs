@@ -259,6 +259,7 @@ impl SampleIter for BlockIter {
             let (encoding, data) = self.block.chunk(meta.chunk_ref)?;
             let offset = meta.chunk_ref as u32 as usize;
             decode(encoding, &data, usize::MAX, out).map_err(|m| Error::corrupt(&self.block.dir, offset, m.0))?;
+            self.block.whole()?;
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {
                 QueryStats::add(&self.ctx.stats.samples, out.len() as u64);

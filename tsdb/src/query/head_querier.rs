@@ -11,7 +11,7 @@ use ferula_storage::{
 
 use super::select::select;
 use crate::chunk::decode;
-use crate::error::Error;
+use crate::error::{CUT, Error};
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
 use crate::head::series::{ChunkView, MemSeries};
@@ -19,6 +19,8 @@ use crate::head::{Head, Intervals};
 
 /// Bytes charged to the query for each selected series: its handle and iterator.
 const SERIES_BYTES: u64 = 160;
+/// Told to a reader that lived so long that compaction did not wait for it.
+const EXPIRED: &str = "the query took too long: the samples it reads have been moved into a block";
 /// Between two looks at deadline and cancellation.
 const CHECK_EVERY: usize = 1024;
 
@@ -91,8 +93,10 @@ impl Querier for HeadQuerier {
         let values = if matchers.is_empty() {
             self.head.all_label_values(name).into_iter().collect()
         } else {
-            let (series, _charge) = self.series(ctx, matchers)?;
-            self.head.label_values_of(&series, name)
+            ctx.check()?;
+            let refs = select(&self.head.index(), matchers)?;
+            let _charge = ctx.budget.charge(refs.len() as u64 * SERIES_BYTES)?;
+            self.head.label_values_among(&refs, name)
         };
         Ok(limited(values, hints.limit))
     }
@@ -120,7 +124,7 @@ impl Querier for HeadQuerier {
         let mut wanted: hashbrown::HashMap<u64, (Arc<MemSeries>, Vec<Exemplar>)> = hashbrown::HashMap::new();
         for matchers in matcher_sets {
             let (series, _charge) = self.series(ctx, matchers)?;
-            wanted.extend(series.into_iter().map(|s| (s.series_ref, (s, Vec::new()))));
+            wanted.extend(series.into_iter().map(|s| (s.series_ref(), (s, Vec::new()))));
         }
         for e in self.head.exemplars().iter().filter(|e| (self.mint_ms..=self.maxt_ms).contains(&e.t_ms)) {
             if let Some((_, list)) = wanted.get_mut(&e.series) {
@@ -165,9 +169,13 @@ impl SeriesSet for HeadSeriesSet {
             let read = |at| self.head.file_chunk(at);
             let state = series.state();
             let snapshot = state.snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
-            let late = state.out_of_order.as_ref().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
+            let late = state.out_of_order().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
             let late = late.unwrap_or_default();
             drop(state);
+            if self.reader.is_expired() {
+                self.series = Vec::new().into_iter();
+                return Some(Err(StorageError::Other(EXPIRED.to_owned())));
+            }
             let chunks = match snapshot {
                 Ok(s) => s.chunks,
                 Err(e) => return Some(Err(e.into())),
@@ -177,7 +185,7 @@ impl SeriesSet for HeadSeriesSet {
             }
             self.given += 1;
             QueryStats::add(&self.ctx.stats.series, 1);
-            let deleted = self.head.deleted(series.series_ref);
+            let deleted = self.head.deleted(series.series_ref());
             let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
             QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
@@ -215,6 +223,9 @@ impl SampleIter for ChunkIter {
             let Some(chunk) = self.chunks.next() else { return Ok(false) };
             let result = decode(chunk.encoding, &chunk.data, chunk.visible, out);
             result.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
+            if chunk.data.is_torn() {
+                return Err(StorageError::Corrupt(format!("a file of chunks_head: {CUT}")));
+            }
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {
                 QueryStats::add(&self.ctx.stats.samples, out.len() as u64);

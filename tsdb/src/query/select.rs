@@ -11,6 +11,15 @@ use crate::head::postings::{intersect, subtract, union};
 pub trait LabelIndex {
     fn all(&self) -> Result<Vec<u32>, Error>;
     fn list(&self, name: &str, value: &str) -> Result<Cow<'_, [u32]>, Error>;
+    /// How long [`LabelIndex::list`] is.
+    fn list_len(&self, name: &str, value: &str) -> Result<usize, Error> {
+        Ok(self.list(name, value)?.len())
+    }
+    /// Those of the ascending `series` that are, or are not, in a list.
+    fn among(&self, series: Vec<u32>, name: &str, value: &str, present: bool) -> Result<Vec<u32>, Error> {
+        let list = self.list(name, value)?;
+        Ok(if present { intersect(&series, &list) } else { subtract(&series, &list) })
+    }
     /// How many values the name has, roughly.
     fn value_count(&self, name: &str) -> usize;
     /// The lists of every value that `wanted` accepts, merged. Values that begin with none of `prefixes` need not be
@@ -23,15 +32,21 @@ pub trait LabelIndex {
 /// Series that satisfy every matcher, ascending.
 pub fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<Vec<u32>, Error> {
     // A matcher that the empty string satisfies also accepts series without the label: it can only take away.
-    let (mut narrowing, mut taking): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| !m.matches_empty());
-    narrowing.sort_by_key(|m| m.op != MatchOp::Equal);
+    let (narrowing, mut taking): (Vec<_>, Vec<_>) = matchers.iter().partition(|m| !m.matches_empty());
+    // The shortest list first: the others are only asked for what it has.
+    let mut lengths = Vec::with_capacity(narrowing.len());
+    for m in narrowing {
+        let len = if m.op == MatchOp::Equal { index.list_len(&m.name, &m.value)? } else { usize::MAX };
+        lengths.push((len, m));
+    }
+    lengths.sort_by_key(|(len, _)| *len);
     taking.sort_by_key(|m| m.op != MatchOp::NotEqual);
     let mut found: Option<Vec<u32>> = None;
-    for m in narrowing {
+    for (_, m) in lengths {
         found = Some(match (found, m.op) {
             (Some(f), _) if f.is_empty() => return Ok(f),
             (None, MatchOp::Equal) => index.list(&m.name, &m.value)?.into_owned(),
-            (Some(f), MatchOp::Equal) => intersect(&f, &index.list(&m.name, &m.value)?),
+            (Some(f), MatchOp::Equal) => index.among(f, &m.name, &m.value, true)?,
             (None, _) => accepted(index, m)?,
             (Some(f), _) if is_cheaper_to_filter(index, m, f.len()) => index.filter(f, &m.name, &|v| m.matches(v))?,
             (Some(f), _) => intersect(&f, &accepted(index, m)?),
@@ -46,7 +61,7 @@ pub fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<Vec<u32>, 
             break;
         }
         found = if m.op == MatchOp::NotEqual {
-            subtract(&found, &index.list(&m.name, &m.value)?)
+            index.among(found, &m.name, &m.value, false)?
         } else if is_cheaper_to_filter(index, m, found.len()) {
             index.filter(found, &m.name, &|v| m.matches(v))?
         } else {

@@ -58,6 +58,9 @@ pub fn load(fs: &dyn Fs, dir: &Path, wal: &Path, head: &Head) -> Result<Option<L
             return Ok(None);
         }
     }
+    if bytes.is_torn() {
+        return Ok(None);
+    }
     head.note_ref(mark.last_ref);
     let series = head.insert_known(&contents.strings, &contents.pairs, &contents.series);
     let Some(mut series) = series else {

@@ -118,7 +118,7 @@ impl RestartIndex {
             Ok::<_, Error>(())
         };
         for series in &all {
-            table.add(series.series_ref, &**series);
+            table.add(series.series_ref(), &**series);
             if table.series.len() + table.strings.len() > TABLE_BYTES {
                 flush(&mut out, &mut table)?;
             }

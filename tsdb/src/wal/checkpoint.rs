@@ -65,6 +65,7 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
                 Err(m) => tracing::warn!(file = %path.display(), what = m.0, "a malformed record is left out"),
             }
         }
+        Error::if_torn(&path, &bytes)?;
         stats.damages += reader.damages.len();
     }
     out.sync()?;
@@ -106,6 +107,7 @@ fn count(fs: &dyn Fs, dir: &Path) -> Result<u64, Error> {
         while reader.next(&mut record) {
             n += 1;
         }
+        Error::if_torn(&path, &bytes)?;
         if let Some(d) = reader.damages.first() {
             return Err(Error::corrupt(&path, d.from, d.reason));
         }

@@ -33,6 +33,7 @@ pub fn segment(fs: &dyn Fs, root: &Path, path: &Path, damages: &[Damage], now_ms
             page::frame(&mut good, at, &record, 0);
         }
     }
+    Error::if_torn(path, &bytes)?;
     fs.write_atomically(path, &good).map_err(Error::io("rewriting", path))?;
     let bytes_lost = damages.iter().map(|d| d.to - d.from).sum();
     report(fs, &quarantined, path, damages)?;

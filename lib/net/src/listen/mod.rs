@@ -5,7 +5,10 @@ mod activity;
 pub mod body;
 pub mod compress;
 mod params;
+mod passwords;
 mod serve;
+mod tls;
+mod web_config;
 
 use std::fmt;
 use std::io;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use params::Params;
+pub use web_config::{WebConfig, WebConfigError};
 
 /// Deadlines and limits of a [`Listener`]. The defaults are meant for production.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub struct ListenOptions {
     pub connections_max: usize,
     /// How long requests in flight may go on after the shutdown signal.
     pub drain_timeout: Duration,
+    /// TLS, authentication and headers of `--web.config.file`.
+    pub web: Option<Arc<WebConfig>>,
 }
 
 impl Default for ListenOptions {
@@ -42,6 +48,7 @@ impl Default for ListenOptions {
             write_timeout: Duration::from_secs(30),
             connections_max: 512,
             drain_timeout: Duration::from_millis(700),
+            web: None,
         }
     }
 }

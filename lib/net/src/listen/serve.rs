@@ -13,18 +13,21 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{Request, Response, StatusCode, Version};
+use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::activity::{Activity, InFlight, Verdict, Watched};
-use super::{ListenOptions, ListenStats};
+use super::web_config::Admission;
+use super::{ListenOptions, ListenStats, WebConfig};
 
 /// Newcomers that are being told 503 at the same time; beyond that they are just closed.
 const REFUSALS_MAX: usize = 64;
@@ -163,14 +166,52 @@ async fn connection(
     activity: Arc<Activity>,
     stop: watch::Receiver<bool>,
 ) {
+    let _ = stream.set_nodelay(true);
+    let options = &registered.shared.options;
+    let Some(web) = options.web.as_ref().filter(|web| web.is_tls()) else {
+        exchange(stream, peer, registered, activity, stop).await;
+        return;
+    };
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(options.header_timeout, handshake(stream, web)) => accepted,
+        () = activity.close.notified() => return,
+        () = stopped(stop.clone()) => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => exchange(stream, peer, registered, activity, stop).await,
+        Ok(Err(e)) => tracing::debug!(%peer, error = %e, "TLS handshake error"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+    }
+}
+
+const PLAIN_TO_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
+async fn handshake(mut stream: TcpStream, web: &WebConfig) -> std::io::Result<TlsStream<TcpStream>> {
+    let config = web.tls().ok_or_else(|| std::io::Error::other("no TLS configuration"))?;
+    let mut first = [0u8; 1];
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        stream.write_all(PLAIN_TO_TLS).await?;
+        stream.shutdown().await?;
+        return Err(std::io::Error::other("the client speaks plain HTTP"));
+    }
+    tokio_rustls::TlsAcceptor::from(config).accept(stream).await
+}
+
+/// Serves requests on a connection, be it plain or not, until it ends.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    registered: Registered,
+    activity: Arc<Activity>,
+    stop: watch::Receiver<bool>,
+) {
     let mut stopping = pin!(stopped(stop));
     let shared = Arc::clone(&registered.shared);
     let options = &shared.options;
-    let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Watched { stream, activity: Arc::clone(&activity) });
     let service = {
         let (activity, shared) = (Arc::clone(&activity), Arc::clone(&shared));
-        hyper::service::service_fn(move |request| answer(shared.router.clone(), Arc::clone(&activity), peer, request))
+        hyper::service::service_fn(move |request| answer(Arc::clone(&shared), Arc::clone(&activity), peer, request))
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper counts the wait for the next request as part of reading its header, so its own deadline is the idle one;
@@ -222,15 +263,21 @@ async fn connection(
 }
 
 async fn answer(
-    router: axum::Router,
+    shared: Arc<Shared>,
     activity: Arc<Activity>,
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response<Counted>, Infallible> {
     let in_flight = activity.request(request.version() == Version::HTTP_2);
+    let web = shared.options.web.as_ref();
+    if let Some(web) = web
+        && let Some(response) = refusal(web.admit(request.headers()).await)
+    {
+        return Ok(with_headers(response, web).map(|body| Counted { body, _in_flight: in_flight }));
+    }
     request.extensions_mut().insert(ConnectInfo(peer));
     let path = request.uri().path().to_owned();
-    let handled = AssertUnwindSafe(router.oneshot(request.map(Body::new))).catch_unwind().await;
+    let handled = AssertUnwindSafe(shared.router.clone().oneshot(request.map(Body::new))).catch_unwind().await;
     let response = match handled {
         Ok(Ok(response)) => response,
         Err(_) => {
@@ -240,7 +287,40 @@ async fn answer(
             response
         }
     };
+    let response = match web {
+        Some(web) => with_headers(response, web),
+        None => response,
+    };
     Ok(response.map(|body| Counted { body, _in_flight: in_flight }))
+}
+
+/// The answer to a request that is not let in.
+fn refusal(admission: Admission) -> Option<Response<Body>> {
+    let (status, text) = match admission {
+        Admission::Welcome => return None,
+        Admission::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized\n"),
+        Admission::TooMany => (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+    }
+    Some(response)
+}
+
+/// Configured headers go where the handler has not set its own.
+fn with_headers(mut response: Response<Body>, web: &WebConfig) -> Response<Body> {
+    for (name, value) in web.headers() {
+        if let Some(name) = name
+            && !response.headers().contains_key(&name)
+        {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 /// A response body that keeps its request in flight until it is sent or dropped.

@@ -78,7 +78,10 @@ async fn connection(
         if asked.query.contains_key("index") {
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
-        let (status, headers, text) = answer(&asked);
+        let (status, headers, mut text) = answer(&asked);
+        if asked.method == "HEAD" {
+            text.clear();
+        }
         let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}\r\n{text}", text.len());
         if socket.write_all(answer.as_bytes()).await.is_err() {
             return;
@@ -226,7 +229,11 @@ impl Peer {
     /// Lines of its log that complain.
     pub fn complaints(&self) -> String {
         let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        log.lines().filter(|l| l.contains("level=ERROR")).take(10).map(|l| format!("peer: {l}\n")).collect()
+        log.lines()
+            .filter(|l| l.contains("level=ERROR") || l.contains("panic") || l.contains("err="))
+            .take(10)
+            .map(|l| format!("peer: {l}\n"))
+            .collect()
     }
 }
 

@@ -2,10 +2,8 @@
 use ferula_model::{FloatHistogram, Histogram};
 use ferula_storage::AppendError;
 
-use super::{
-    CutRules, FullChunk, HISTOGRAM_MIN_SAMPLES, HISTOGRAM_TARGET_BYTES, HistogramPart, OpenHistogram, State,
-    predicted_end, range_end,
-};
+use super::state::{HistogramPart, OpenHistogram, predicted_end, range_end};
+use super::{CutRules, FullChunk, HISTOGRAM_MIN_SAMPLES, HISTOGRAM_TARGET_BYTES, State};
 use crate::chunk::histogram::Fit;
 use crate::chunk::histogram_layout::ResetHeader;
 use crate::chunk::{float_histogram, histogram};
@@ -23,7 +21,7 @@ impl State {
         store: &mut dyn FnMut(FullChunk) -> FullChunk,
     ) -> Result<bool, AppendError> {
         self.check_histogram(t_ms, &native)?;
-        if self.has_samples && t_ms == self.last.t_ms {
+        if self.max_time() == Some(t_ms) {
             return Ok(false);
         }
         if !self.chunk.is_empty() {
@@ -59,25 +57,24 @@ impl State {
                 }
             }
         }
-        if let Some(h) = &mut self.histogram {
+        if let Some(h) = self.histogram_mut() {
             h.last = native;
         }
         self.last.t_ms = t_ms;
-        self.has_samples = true;
-        self.trail.note(commit.0, commit.1);
+        self.note(commit);
         Ok(true)
     }
 
     /// What appending to a copy of the open chunk would say.
     fn try_append(&self, t_ms: i64, native: &Native) -> Fit {
-        match (self.histogram.as_ref().and_then(|h| h.open.as_ref()), native) {
+        match (self.histogram().and_then(|h| h.open.as_ref()), native) {
             (Some(OpenHistogram::Integer(open)), Native::Integer(h)) => open.clone().append(0, t_ms, h),
             (Some(OpenHistogram::Float(open)), Native::Float(h)) => open.clone().append(0, t_ms, h),
             _ => Fit::NewChunk(ResetHeader::Unknown),
         }
     }
     fn append_open(&mut self, start_ms: i64, t_ms: i64, native: &Native) -> Option<Fit> {
-        match (self.histogram.as_mut().and_then(|h| h.open.as_mut()), native) {
+        match (self.histogram_mut().and_then(|h| h.open.as_mut()), native) {
             (Some(OpenHistogram::Integer(open)), Native::Integer(h)) => Some(open.append(start_ms, t_ms, h)),
             (Some(OpenHistogram::Float(open)), Native::Float(h)) => Some(open.append(start_ms, t_ms, h)),
             _ => None,
@@ -91,13 +88,12 @@ impl State {
             Native::Float(h) => OpenHistogram::Float(float_histogram::Open::new(header, start_ms, t_ms, h)),
         };
         self.next_cut_ms = range_end(t_ms, rules.chunk_range_ms);
-        self.histogram =
-            Some(Box::new(HistogramPart { open: Some(open), mint_ms: t_ms, has_end: false, last: native.clone() }));
+        self.set_histogram(HistogramPart { open: Some(open), mint_ms: t_ms, has_end: false, last: native.clone() });
     }
 
     fn histogram_is_full(&mut self, t_ms: i64, rules: CutRules) -> bool {
         let (last_t, next_cut) = (self.last.t_ms, self.next_cut_ms);
-        let Some((part, bytes, (samples, samples_max))) = self.histogram.as_mut().and_then(|p| {
+        let Some((part, bytes, (samples, samples_max))) = self.histogram_mut().and_then(|p| {
             let open = p.open.as_ref()?;
             let (bytes, count) = (open.bytes().len(), open.count());
             Some((p, bytes, count))
