@@ -18,7 +18,8 @@ use crate::matcher::{self, MatchOp, Matcher};
 
 mod alerts;
 mod explain;
-mod page;
+mod history;
+pub(crate) mod page;
 mod silences;
 mod status;
 
@@ -35,6 +36,7 @@ pub fn router(am: App) -> Router {
         .route("/alerts/{fingerprint}/explain", get(explain::explain))
         .route("/receivers/{name}/test", post(explain::test_receiver))
         .route("/templates/render", post(explain::render))
+        .route("/history", get(history::history))
         .route("/silences", get(silences::list).post(silences::post))
         .route("/silence/{id}", get(silences::one).delete(silences::expire))
         .fallback(|request: Request| async move {
@@ -55,6 +57,10 @@ pub fn router(am: App) -> Router {
         .route("/-/reload", post(status::reload))
         .route("/metrics", get(status::metrics))
         .route("/", get(page::index))
+        .route("/page.css", get(page::css))
+        .route("/history", get(page::history))
+        .route("/new-silence", get(page::new).post(page::make))
+        .route("/expire-silence", post(page::expire))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .layer(middleware::from_fn_with_state(am.clone(), around))
         .with_state(am);

@@ -10,11 +10,11 @@ use ferula_model::Clock;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::alert::PostableAlert;
+use crate::alert::{Alert, PostableAlert};
 use crate::cluster::{self, Cluster, ClusterError};
 use crate::config::{Config, ConfigError};
 use crate::core::{Core, CoreOptions, Delivery, Inserted, Intent, LogChange, Now, Place};
-use crate::history::History;
+use crate::history::{self, Event, History};
 use crate::matcher;
 use crate::metrics::Metrics;
 use crate::notify::template::{TemplateError, TemplateSet};
@@ -78,6 +78,8 @@ pub struct Alertmanager {
     pub(crate) get_permits: Semaphore,
     pub(crate) history: History,
     cluster: OnceLock<Arc<Cluster>>,
+    /// What forms of the pages carry.
+    pub(crate) page_token: String,
 }
 
 impl Alertmanager {
@@ -111,6 +113,7 @@ impl Alertmanager {
             0 => std::thread::available_parallelism().map_or(8, |n| n.get().max(8)),
             n => n,
         };
+        let options_history = options.storage_path.join("history");
         let am = Arc::new(Alertmanager {
             options,
             registry: registry.clone(),
@@ -122,8 +125,9 @@ impl Alertmanager {
             wake: Notify::new(),
             started_at_ms: now.wall_ms,
             get_permits: Semaphore::new(get_max),
-            history: History::default(),
+            history: History::new(Arc::new(ferula_fs::Disk), options_history),
             cluster: OnceLock::new(),
+            page_token: crate::api::page::new_token(),
             clock,
         });
         am.reloaded(&text, true);
@@ -262,9 +266,34 @@ impl Alertmanager {
             let records: Vec<Vec<u8>> = inserted.to_share.iter().map(|a| store::alert_record(a)).collect();
             cluster.tell(&records);
         }
+        self.remember_alerts(&inserted.changed);
         self.metrics.dispatch.observe_duration(self.clock.monotonic().saturating_sub(started));
         self.wake.notify_one();
         inserted
+    }
+
+    /// Begins and ends of alerts, for the history.
+    fn remember_alerts(&self, changed: &[Arc<Alert>]) {
+        if changed.is_empty() {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        let receivers: Vec<Vec<Arc<str>>> = {
+            let core = self.core();
+            changed.iter().map(|a| core.receivers_of(a)).collect()
+        };
+        let events: Vec<Event<'_>> = changed
+            .iter()
+            .zip(receivers)
+            .map(|(a, receivers)| {
+                let (fingerprint, labels) = (history::fingerprint(a.fingerprint), history::Pairs(&a.labels));
+                match a.is_resolved_at(now_ms) {
+                    true => Event::Ended { fingerprint, labels },
+                    false => Event::Began { fingerprint, labels, receivers },
+                }
+            })
+            .collect();
+        self.history.write(now_ms, &events);
     }
 
     /// Notes what was written but not synced yet. What could not be written is lost with the process, no sooner.
@@ -303,7 +332,12 @@ impl Alertmanager {
         let am = self.clone();
         let records: Vec<Vec<u8>> =
             changed.iter().map(|s| store::silence_record(s, self.options.retention_ms)).collect();
-        let written = tokio::task::spawn_blocking(move || am.store.write_silences(&changed)).await;
+        let written = tokio::task::spawn_blocking(move || {
+            let written = am.store.write_silences(&changed);
+            am.remember_silences(&changed);
+            written
+        })
+        .await;
         if let Some(cluster) = self.cluster() {
             cluster.tell(&records);
         }
@@ -314,6 +348,22 @@ impl Alertmanager {
                 Err(SilenceFailure::NotDurable)
             }
         }
+    }
+
+    fn remember_silences(&self, changed: &[Arc<Silence>]) {
+        let now_ms = self.clock.now_ms();
+        let sets = |s: &Silence| s.matcher_sets.iter().map(|m| matcher::print_set(m)).collect::<Vec<_>>().join(" or ");
+        let events: Vec<Event<'_>> = changed
+            .iter()
+            .map(|s| Event::Silence {
+                id: &s.id,
+                state: s.state(now_ms).as_str(),
+                matchers: sets(s),
+                by: &s.created_by,
+                comment: &s.comment,
+            })
+            .collect();
+        self.history.write(now_ms, &events);
     }
 
     /// Reads configuration and templates again. A file that is refused changes nothing.
@@ -351,12 +401,15 @@ impl Alertmanager {
         let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
         let mut next_sync = self.clock.monotonic();
         loop {
-            let (due, unsaved, timers, next_ms) = {
+            let (due, unsaved, timers, quiet, next_ms) = {
                 let mut core = self.core();
                 let now = self.now();
                 let due = core.advance(now);
-                (due, core.take_unsaved(), core.take_unsaved_timers(now), core.next_due_mono_ms())
+                let quiet = core.take_suppressions();
+                (due, core.take_unsaved(), core.take_unsaved_timers(now), quiet, core.next_due_mono_ms())
             };
+            let quiet: Vec<Event<'_>> = quiet.iter().map(Event::of_suppression).collect();
+            self.history.write(self.clock.now_ms(), &quiet);
             // Nobody else writes timers, so the last record of a group is the latest.
             self.keep(self.store.write_groups(&timers), "Timers of groups");
             self.save_later(&unsaved);
@@ -454,12 +507,8 @@ impl Alertmanager {
                             () = tokio::time::sleep(am.renewal()) => am.announce(&delivery, false),
                         }
                     };
-                    am.history.push(
-                        &delivery,
-                        am.clock.now_ms(),
-                        tried.attempts,
-                        tried.error.as_ref().map(|e| e.message.as_str()),
-                    );
+                    let error = tried.error.as_ref().map(|e| e.message.as_str());
+                    am.history.write(am.clock.now_ms(), &[Event::of_delivery(&delivery, tried.attempts, error)]);
                     tried.error.is_none()
                 };
                 let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());

@@ -37,11 +37,75 @@ pub fn check_config(file: &Path, clock: Arc<dyn Clock>) -> Result<(Config, Strin
         .map_err(|e| CheckError::Unreadable { file: name.clone(), reason: e.to_string() })?;
     let config = Config::check(&name, &text)?;
     TemplateSet::load(&config.templates, file.parent().unwrap_or(Path::new(".")), clock)?;
-    let mut out = String::from("Found:\n - global config\n - route\n");
-    let _ = writeln!(out, " - {} inhibit rules", config.inhibit_rules.len());
-    let _ = writeln!(out, " - {} receivers", config.receivers.len());
-    let _ = writeln!(out, " - {} templates", config.templates.len());
-    Ok((config, out))
+    let text = found(&config);
+    Ok((config, text))
+}
+
+/// A check in the two steps `amtool check-config` prints.
+#[derive(Debug)]
+pub struct Checked {
+    /// What the file holds, or why it is refused.
+    pub found: Result<String, String>,
+    /// None where the file names no templates, or was refused.
+    pub templates: Option<Result<(), String>>,
+}
+
+impl Checked {
+    pub fn is_valid(&self) -> bool {
+        self.found.is_ok() && self.templates.as_ref().is_none_or(Result::is_ok)
+    }
+}
+
+/// As [`check_config`], telling a refused file from a refused template.
+pub fn check_parts(file: &Path, clock: Arc<dyn Clock>) -> Checked {
+    let name = file.display().to_string();
+    let read = std::fs::read_to_string(file).map_err(|e| e.to_string());
+    match read.and_then(|text| Config::check(&name, &text).map_err(|e| e.reason())) {
+        Err(reason) => Checked { found: Err(reason), templates: None },
+        Ok(config) => {
+            let directory = file.parent().unwrap_or(Path::new("."));
+            let templates = (!config.templates.is_empty())
+                .then(|| TemplateSet::load(&config.templates, directory, clock).map(|_| ()).map_err(|e| e.to_string()));
+            Checked { found: Ok(found(&config)), templates }
+        }
+    }
+}
+
+fn found(config: &Config) -> String {
+    format!(
+        "Found:\n - global config\n - route\n - {} inhibit rules\n - {} receivers\n - {} templates\n",
+        config.inhibit_rules.len(),
+        config.receivers.len(),
+        config.templates.len()
+    )
+}
+
+/// The routes that take an alert with these labels, as `amtool config routes test --tree` draws them.
+pub fn matching_routes(config: &Config, labels: &Labels) -> String {
+    let mut out = String::from(".\n");
+    let Some(root) = &config.route else { return out };
+    let mut todo = vec![(root, root.receiver.as_str(), String::new(), true)];
+    while let Some((route, receiver, indent, is_last)) = todo.pop() {
+        let receiver = if route.receiver.is_empty() { receiver } else { &route.receiver };
+        let mut below: Vec<&Route> = Vec::new();
+        for child in &route.routes {
+            if crate::matcher::all_match(&child.all_matchers(), labels) {
+                below.push(child);
+                if !child.r#continue {
+                    break;
+                }
+            }
+        }
+        let matchers = route.all_matchers();
+        let shown = if matchers.is_empty() { "default-route".to_owned() } else { crate::matcher::print_set(&matchers) };
+        let carries_on = if route.r#continue && below.is_empty() { "  continue: true" } else { "" };
+        let told = if below.is_empty() { format!("{carries_on}  receiver: {receiver}") } else { String::new() };
+        let _ = writeln!(out, "{indent}{}{shown}{told}", if is_last { "└── " } else { "├── " });
+        let deeper = format!("{indent}{}", if is_last { "    " } else { "│   " });
+        let n = below.len();
+        todo.extend(below.into_iter().enumerate().rev().map(|(i, r)| (r, receiver, deeper.clone(), i + 1 == n)));
+    }
+    out
 }
 
 /// The receivers an alert with these labels goes to, in order: `amtool config routes test`.

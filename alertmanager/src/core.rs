@@ -30,7 +30,7 @@ mod peers;
 mod persist;
 
 pub use explain::Explained;
-pub use group::{Group, GroupId};
+pub use group::{Group, GroupId, Suppression};
 pub use peers::{Intent, Place};
 pub use persist::GroupTimer;
 
@@ -190,6 +190,8 @@ pub struct Core {
     waiting: BTreeMap<(i64, u64), peers::Waiting>,
     /// What peers are about to tell.
     intents: HashMap<LogKey, peers::Announced>,
+    /// Alerts that began or ceased to be kept quiet, since the last [`Core::take_suppressions`].
+    suppressions: Vec<Suppression>,
     /// Changes of the log that no delivery answers for; [`Core::take_unsaved`].
     unsaved: Vec<LogChange>,
     last_id: u64,
@@ -226,6 +228,7 @@ impl Core {
             place: Place::default(),
             waiting: BTreeMap::new(),
             intents: HashMap::new(),
+            suppressions: Vec::new(),
             unsaved: Vec::new(),
             last_id: 0,
             started_mono_ms: now.mono_ms,
@@ -423,6 +426,11 @@ impl Core {
         std::mem::take(&mut self.unsaved)
     }
 
+    /// What began or ceased to be kept quiet since the last call.
+    pub fn take_suppressions(&mut self) -> Vec<Suppression> {
+        std::mem::take(&mut self.suppressions)
+    }
+
     fn log(&mut self, key: LogKey, firing: Vec<u64>, resolved: Vec<u64>, repeat_ms: i64, now: Now) -> LogChange {
         let keep_ms = repeat_ms.saturating_mul(2).min(self.options.retention_ms);
         let expires_at_ms = now.wall_ms.saturating_add(if keep_ms > 0 { keep_ms } else { self.options.retention_ms });
@@ -463,6 +471,10 @@ impl Core {
     /// Every alert that is not resolved, by fingerprint.
     pub fn firing_alerts(&self, now_ms: i64) -> impl Iterator<Item = (&Arc<Alert>, &[GroupId])> {
         self.alerts.values().filter(move |k| !k.alert.is_resolved_at(now_ms)).map(|k| (&k.alert, &*k.places))
+    }
+    /// Receivers that an alert goes to, in the order of routes.
+    pub fn receivers_of(&self, alert: &Alert) -> Vec<Arc<str>> {
+        self.places_of(alert).iter().filter_map(|id| self.receiver_of(id.route).cloned()).collect()
     }
     pub fn receiver_of(&self, route: RouteIndex) -> Option<&Arc<str>> {
         self.tree.node(route).map(|n| &n.options.receiver)

@@ -6,7 +6,7 @@ pub mod check;
 mod cluster;
 pub mod config;
 pub mod core;
-mod history;
+pub mod history;
 pub mod inhibit;
 pub mod matcher;
 pub mod metrics;

@@ -17,6 +17,7 @@ enum Role {
     Server,
     Alertmanager,
     NodeExporter,
+    Amtool,
     Promtool,
 }
 
@@ -27,6 +28,7 @@ const NAMES: &[(&str, Role)] = &[
     ("prometheus-alertmanager", Role::Alertmanager),
     ("node_exporter", Role::NodeExporter),
     ("prometheus-node-exporter", Role::NodeExporter),
+    ("amtool", Role::Amtool),
     ("promtool", Role::Promtool),
 ];
 
@@ -36,6 +38,7 @@ const COMMANDS: &[(&str, Role, &str)] = &[
     ("server", Role::Server, "scrape, store, query, evaluate rules (Prometheus's flags)"),
     ("alertmanager", Role::Alertmanager, "route, group and deliver alerts (Alertmanager's flags)"),
     ("node-exporter", Role::NodeExporter, "export this machine's metrics (node_exporter's flags)"),
+    ("amtool", Role::Amtool, "view and change the state of an Alertmanager (amtool's commands)"),
     ("promtool", Role::Promtool, "check, query, test rules, look into data folders (promtool's commands)"),
 ];
 
@@ -47,11 +50,12 @@ ferula: the Prometheus stack in one program
   ferula server ...            scrape, store, query, evaluate rules (Prometheus's flags)
   ferula alertmanager ...      route, group and deliver alerts (Alertmanager's flags)
   ferula node-exporter ...     export this machine's metrics (node_exporter's flags)
+  ferula amtool ...            view and change the state of an Alertmanager (amtool's commands)
   ferula promtool ...          check, query, test rules, look into data folders (promtool's commands)
   ferula <role> --help         the flags of a role
   ferula --version
 
-Started through a link named prometheus, alertmanager, node_exporter or promtool it is that program.
+Started through a link named prometheus, alertmanager, node_exporter, promtool or amtool it is that program.
 ";
 
 fn main() -> ExitCode {
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Role::Server => roles::server::main(rest),
         Role::Alertmanager => roles::alertmanager::main(rest),
         Role::NodeExporter => roles::node_exporter::main(rest),
+        Role::Amtool => roles::amtool::main(rest),
         Role::Promtool => roles::promtool::main(rest),
     }
 }

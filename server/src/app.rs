@@ -17,10 +17,12 @@ use ferula_tsdb::Db;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::active_queries::ActiveQueries;
 use crate::api::federate::FederationMetrics;
 use crate::info::{BuildInfo, Flags};
 use crate::ingest::remote_write::RemoteWrite;
 use crate::notifier::Notifier;
+use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 use crate::run::ReloadStatus;
@@ -112,6 +114,9 @@ pub struct App {
     pub commands: mpsc::UnboundedSender<Command>,
     pub(crate) config: ArcSwap<CurrentConfig>,
     pub(crate) query_metrics: QueryMetrics,
+    pub(crate) query_log: QueryLog,
+    /// Set once the data folder is ours.
+    pub(crate) active_queries: OnceLock<ActiveQueries>,
     pub(crate) federation: FederationMetrics,
     pub(crate) components: OnceLock<Components>,
     pub(crate) is_stopping: AtomicBool,

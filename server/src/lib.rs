@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+mod active_queries;
 pub mod api;
 pub mod app;
 pub mod config;
@@ -8,6 +9,7 @@ mod http_metrics;
 pub mod info;
 pub mod ingest;
 pub mod notifier;
+mod query_log;
 mod query_metrics;
 pub mod query_pool;
 mod run;

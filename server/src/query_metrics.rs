@@ -33,8 +33,6 @@ impl QueryMetrics {
     pub(crate) fn new(concurrency: usize, registry: &Registry) -> QueryMetrics {
         let max = registry.gauge("prometheus_engine_queries_concurrent_max", "The max number of concurrent queries.");
         max.set(concurrency as f64);
-        registry.gauge("prometheus_engine_query_log_enabled", "State of the query log.");
-        registry.counter("prometheus_engine_query_log_failures_total", "The number of query log failures.");
         QueryMetrics {
             running: registry
                 .gauge("prometheus_engine_queries", "The current number of queries being executed or waiting."),

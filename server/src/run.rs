@@ -19,12 +19,14 @@ use ferula_tsdb::Db;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::active_queries::ActiveQueries;
 use crate::api::federate::FederationMetrics;
 use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOptions};
 use crate::config::{self, LoadOptions, Loaded, Source};
 use crate::ingest::remote_write::{self, RemoteWrite};
 use crate::notifier::discover::{Discovered, Prepared};
 use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
+use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
 
@@ -47,6 +49,8 @@ pub enum Error {
 pub struct ServerOptions {
     pub config: Source,
     pub load: LoadOptions,
+    /// How often to look for changed files; `None` never does.
+    pub auto_reload: Option<Duration>,
     pub storage_path: PathBuf,
     pub storage: ferula_tsdb::Options,
     pub fs: Arc<dyn Fs>,
@@ -80,6 +84,7 @@ impl ServerOptions {
         ServerOptions {
             config,
             load: LoadOptions::default(),
+            auto_reload: None,
             storage_path,
             storage: ferula_tsdb::Options::default(),
             fs: Arc::new(ferula_fs::Disk),
@@ -195,8 +200,11 @@ struct Parts {
     status: Arc<ReloadStatus>,
     source: Source,
     load: LoadOptions,
+    auto_reload: Option<Duration>,
     drain: bool,
     parse: ParseOptions,
+    /// As the flags have it.
+    storage: ferula_tsdb::Options,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -267,6 +275,8 @@ fn app(
         commands,
         config: ArcSwap::default(),
         query_metrics: QueryMetrics::new(options.query_concurrency, registry),
+        query_log: QueryLog::new(registry),
+        active_queries: OnceLock::new(),
         federation: FederationMetrics::new(registry),
         components: OnceLock::new(),
         is_stopping: AtomicBool::new(false),
@@ -292,6 +302,11 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         let opened = tokio::task::spawn_blocking(move || Db::open(&dir, storage, fs, clock, &registry));
         opened.await.map_err(|e| Error::Apply(format!("opening storage failed: {e}")))??
     };
+    {
+        let (dir, slots) = (options.storage_path.clone(), options.query_concurrency.max(1));
+        let opened = tokio::task::spawn_blocking(move || ActiveQueries::open(&dir, slots)).await;
+        let _ = app.active_queries.set(opened.unwrap_or_else(|_| ActiveQueries::none())); // set here only
+    }
     let runtime = tokio::runtime::Handle::current();
     let engine = Arc::new(Engine::new(options.engine.clone()));
     let spool = {
@@ -327,8 +342,10 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
         status,
         source: options.config,
         load: options.load,
+        auto_reload: options.auto_reload,
         drain: options.notifier_drain,
         parse: options.parse.clone(),
+        storage: options.storage.clone(),
     };
     let applied = apply(&mut parts, loaded).await;
     parts.status.set(applied.is_ok(), app.clock.now_ms());
@@ -404,10 +421,14 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     let groups = rule_groups(&loaded, &parts.parse)?;
     let global = &loaded.config.global;
     let external_labels = global.external_labels();
+    parts.app.query_log.set(&global.query_log_file)?;
     // The last thing that can fail, and it changes nothing when it does.
     parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
     parts.scrape.set_series_budget(global.series_budget);
     parts.alertmanagers.apply(prepared)?;
+    if let Err(e) = parts.db.apply_options(&loaded.config.storage.applied_to(&parts.storage)) {
+        tracing::error!(error = %e, "the late window cannot be opened");
+    }
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -441,6 +462,16 @@ async fn reload(parts: &mut Parts) -> Result<(), String> {
     result
 }
 
+/// Of the files as they are now; read only where somebody compares it.
+async fn checksum(parts: &Parts) -> Result<u64, String> {
+    if parts.auto_reload.is_none() {
+        return Ok(0);
+    }
+    let source = parts.source.clone();
+    let summed = tokio::task::spawn_blocking(move || config::checksum(&source)).await;
+    summed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
 fn hangup() -> Option<Signal> {
     match signal(SignalKind::hangup()) {
         Ok(signal) => Some(signal),
@@ -457,7 +488,23 @@ async fn main_loop(
     hangup: &mut Option<Signal>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) {
+    // The configuration in use was read a moment ago; what changed since then is found at the first look.
+    let mut sum = match parts.auto_reload {
+        Some(_) => checksum(parts).await.ok(),
+        None => None,
+    };
+    let mut looks = parts.auto_reload.map(|interval| {
+        let mut looks = tokio::time::interval(interval.max(Duration::from_millis(10)));
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        looks
+    });
     loop {
+        let look = async {
+            match &mut looks {
+                Some(looks) => looks.tick().await,
+                None => std::future::pending().await,
+            }
+        };
         let hung_up = async {
             match hangup {
                 Some(signal) => signal.recv().await,
@@ -466,9 +513,32 @@ async fn main_loop(
         };
         tokio::select! {
             () = shutdown.as_mut() => return,
-            _ = hung_up => drop(reload(parts).await),
+            _ = hung_up => {
+                let now = checksum(parts).await;
+                if reload(parts).await.is_ok() {
+                    sum = now.ok();
+                }
+            }
+            _ = look => match checksum(parts).await {
+                Err(error) => tracing::error!(%error, "Failed to generate checksum during configuration reload"),
+                Ok(now) if sum == Some(now) => {}
+                Ok(now) => {
+                    tracing::info!("Configuration file change detected, reloading the configuration.");
+                    // One that is refused is tried again at every look, as upstream does: it may name files to come.
+                    if reload(parts).await.is_ok() {
+                        sum = Some(now);
+                    }
+                }
+            },
             command = asked.recv() => match command {
-                Some(Command::Reload(done)) => drop(done.send(reload(parts).await)),
+                Some(Command::Reload(done)) => {
+                    let now = checksum(parts).await;
+                    let result = reload(parts).await;
+                    if result.is_ok() {
+                        sum = now.ok();
+                    }
+                    drop(done.send(result));
+                }
                 Some(Command::Quit) | None => return,
             },
         }

@@ -25,6 +25,7 @@ use crate::query::head_querier::HeadQuerier;
 use crate::query::pending::PendingQuerier;
 use crate::replay::{self, Plan, Report};
 use crate::restart::{self, RestartIndex};
+use crate::retention::Limits;
 use crate::status::{HeadStats, TsdbStatus};
 use crate::wal::Wal;
 
@@ -43,7 +44,9 @@ pub struct Db {
     /// In order of time.
     pub(crate) blocks: RwLock<Arc<[Arc<Block>]>>,
     pub(crate) block_generation: AtomicU64,
-    bad_blocks: Vec<BadBlock>,
+    pub(crate) bad_blocks: RwLock<Vec<BadBlock>>,
+    /// What a reload may change.
+    pub limits: Limits,
     replay_report: Arc<OnceLock<Report>>,
     pub(crate) restart_index: Arc<RestartIndex>,
     series_from_index: Option<u64>,
@@ -76,6 +79,12 @@ pub struct Counts {
     pub checkpoints: AtomicU64,
     pub checkpoints_failed: AtomicU64,
     pub wal_truncations: AtomicU64,
+    pub wal_truncations_failed: AtomicU64,
+    pub checkpoint_deletions: AtomicU64,
+    pub checkpoint_deletions_failed: AtomicU64,
+    pub vertical_compactions: AtomicU64,
+    /// Bits of the seconds the start's replay took.
+    pub replay_seconds: AtomicU64,
     pub wal_corruptions: AtomicU64,
     pub time_retentions: AtomicU64,
     pub size_retentions: AtomicU64,
@@ -148,7 +157,9 @@ impl Db {
         let report = Arc::<OnceLock<Report>>::default();
         let at_once = known.is_none() || !options.background;
         if at_once {
+            let began = std::time::Instant::now();
             let done = plan.run(&*fs, dir, &head, &options, &*clock, &|| true)?;
+            counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
             counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
             tracing::info!(report = ?done, series = head.series_count(), "the write-ahead log has been replayed");
             let _ = report.set(done); // only set here
@@ -159,11 +170,12 @@ impl Db {
         head.wal = Some(Arc::clone(&wal));
         let wbl_dir = dir.join(names::WBL);
         if options.out_of_order_window_ms > 0 || fs.exists(&wbl_dir) {
-            head.wbl = Some(Arc::new(Wal::open(Arc::clone(&fs), &wbl_dir, options.wal_segment_size_bytes)?));
+            let _ = head.wbl.set(Arc::new(Wal::open(Arc::clone(&fs), &wbl_dir, options.wal_segment_size_bytes)?));
         }
         let head = Arc::new(head);
         let restart_index = Arc::new(RestartIndex::new(Arc::clone(&fs), dir.join(names::RESTART_INDEX)));
         let background = options.background;
+        let limits = Limits::new(&options);
         let db = Arc::new_cyclic(|me| Db {
             dir: dir.to_owned(),
             options,
@@ -173,7 +185,8 @@ impl Db {
             wal,
             blocks: RwLock::new(blocks.into()),
             block_generation: AtomicU64::new(0),
-            bad_blocks,
+            bad_blocks: RwLock::new(bad_blocks),
+            limits,
             replay_report: report,
             restart_index,
             series_from_index: known.map(|k| k.series),
@@ -203,7 +216,9 @@ impl Db {
         let (report, stop) = (Arc::clone(&self.replay_report), Arc::clone(&self.stop));
         self.spawn("tsdb-restart", move || {
             if let Some(plan) = plan {
+                let began = std::time::Instant::now();
                 let done = plan.run(&*fs, &dir, &head, &options, &*clock, &|| !stop.is_stopped());
+                counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
                 if stop.is_stopped() {
                     return; // what waits is in the log
                 }
@@ -266,13 +281,18 @@ impl Db {
         }
     }
 
+    pub(crate) fn open_wbl(&self) -> Result<Arc<Wal>, Error> {
+        let dir = self.dir.join(names::WBL);
+        Ok(Arc::new(Wal::open(Arc::clone(&self.fs), &dir, self.options.wal_segment_size_bytes)?))
+    }
+
     fn start_threads(self: &Arc<Self>) -> Result<(), Error> {
-        let (stop, wal, wbl) = (Arc::clone(&self.stop), Arc::clone(&self.wal), self.head.wbl.clone());
+        let (stop, wal, head) = (Arc::clone(&self.stop), Arc::clone(&self.wal), Arc::clone(&self.head));
         self.spawn("tsdb-wal-sync", move || {
             while stop.wait(SYNC_EVERY) {
                 // A failure is logged where it happens and stops all writing.
                 let _ = wal.sync();
-                let _ = wbl.as_ref().map(|w| w.sync());
+                let _ = head.wbl.get().map(|w| w.sync());
             }
         })?;
         let (stop, db): (_, Weak<Db>) = (Arc::clone(&self.stop), Arc::downgrade(self));
@@ -308,7 +328,7 @@ impl Db {
         if let Some(chunks) = &self.head.chunks {
             chunks.close();
         }
-        let late = self.head.wbl.as_ref().map_or(Ok(()), |w| w.sync());
+        let late = self.head.wbl.get().map_or(Ok(()), |w| w.sync());
         let result = self.wal.sync().and(late);
         self.update_restart_index();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -343,8 +363,9 @@ impl Db {
     pub fn series_from_index(&self) -> Option<u64> {
         self.series_from_index
     }
-    pub fn bad_blocks(&self) -> &[BadBlock] {
-        &self.bad_blocks
+    /// Blocks that are left in place and not served.
+    pub fn bad_blocks(&self) -> Vec<BadBlock> {
+        self.bad_blocks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
     /// Time of the oldest sample, or `None` while there is none.
     pub fn min_time(&self) -> Option<i64> {
@@ -382,7 +403,7 @@ impl Appendable for AfterReplay {
 impl Queryable for Db {
     fn querier(&self, mint_ms: i64, maxt_ms: i64) -> Result<Box<dyn Querier>, StorageError> {
         // Samples that came out of order may be older than the blocks' end.
-        let in_blocks = maxt_ms < self.head.min_valid_time() && self.head.wbl.is_none();
+        let in_blocks = maxt_ms < self.head.min_valid_time() && self.head.wbl.get().is_none();
         if self.head.is_replaying() && !in_blocks {
             return Ok(Box::new(PendingQuerier::new(Weak::clone(&self.me), mint_ms, maxt_ms)));
         }
@@ -400,7 +421,7 @@ impl Queryable for Db {
         {
             notes.warn(format!("the write-ahead log could not be read, samples are missing: {why}"));
         }
-        for bad in &self.bad_blocks {
+        for bad in self.bad_blocks.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if bad.range.is_none_or(|(from, to)| from <= maxt_ms && mint_ms < to) {
                 notes.warn(format!("block {} is not served: {}", bad.dir.display(), bad.error));
             }

@@ -6,15 +6,20 @@ mod db;
 pub mod encoding;
 mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod head;
 pub mod index;
 mod maintenance;
 mod metrics;
+mod observed;
 mod options;
 pub mod query;
 pub mod record;
+mod reload;
 pub mod replay;
 pub mod restart;
+mod retention;
 pub mod status;
 pub mod wal;
 

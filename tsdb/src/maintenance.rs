@@ -15,6 +15,7 @@ use crate::compact::write;
 use crate::db::{BadBlock, Db};
 use crate::error::Error;
 use crate::format::names;
+use crate::observed::Compacting;
 use crate::query::select::select;
 use crate::record::tombstones::{Tombstone, encode};
 use crate::wal::{checkpoint, segment};
@@ -36,6 +37,7 @@ impl Db {
     }
 
     fn compact_locked(&self) -> Result<(), Error> {
+        self.reload_blocks_locked()?;
         let range = self.options.block_range_ms;
         let mut was_cut = false;
         while self.head.is_initialised() {
@@ -77,7 +79,9 @@ impl Db {
         self.head.set_min_valid_time(end_ms);
         self.wait_until_passed(i64::MIN)?;
         let source: Box<dyn Source> = Box::new(HeadSource::new(&self.head, mint_ms, end_ms));
+        let timed = Compacting::begin(self.head.observed.get());
         let block = write::block(&*self.fs, &self.dir, meta, vec![source])?;
+        drop(timed);
         self.counts.compactions.fetch_add(1, Ordering::Relaxed);
         if let Some(block) = block {
             let (ulid, samples) = (block.meta.ulid.clone(), block.meta.stats.num_samples);
@@ -90,13 +94,19 @@ impl Db {
         if let Some(chunks) = &self.head.chunks {
             chunks.truncate(end_ms)?;
         }
-        self.truncate_log(end_ms)
+        let began = std::time::Instant::now();
+        let result = self.truncate_log(end_ms);
+        if let Some(observed) = self.head.observed.get() {
+            observed.wal_truncation.observe_duration(began.elapsed());
+        }
+        self.counts.wal_truncations_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+        result
     }
 
     /// Writes all samples that came out of order into blocks of their own, one for each range; these overlap others and
     /// are merged with them next.
     pub(crate) fn out_of_order_to_blocks(&self) -> Result<(), Error> {
-        let Some(wbl) = &self.head.wbl else { return Ok(()) };
+        let Some(wbl) = self.head.wbl.get() else { return Ok(()) };
         let bounds = |(a, b): (i64, i64), (c, d): (i64, i64)| (a.min(c), b.max(d));
         let all = self.head.series.all();
         let late = all.iter().filter_map(|s| s.state().out_of_order().and_then(|o| o.bounds())).reduce(bounds);
@@ -176,7 +186,10 @@ impl Db {
                 return Err(e);
             }
         };
-        checkpoint::remove_before(&*self.fs, dir, last)?;
+        self.counts.checkpoint_deletions.fetch_add(1, Ordering::Relaxed);
+        let removed = checkpoint::remove_before(&*self.fs, dir, last);
+        self.counts.checkpoint_deletions_failed.fetch_add(u64::from(removed.is_err()), Ordering::Relaxed);
+        removed?;
         self.counts.wal_truncations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(last, ?stats, "the log was truncated");
         if let Err(error) = self.restart_index.rewrite(&self.head, &self.wal) {
@@ -187,7 +200,7 @@ impl Db {
 
     /// Merges the blocks that the plan names; `false` when there are none.
     fn merge_once(&self) -> Result<bool, Error> {
-        let blocks = self.blocks();
+        let blocks: Vec<Arc<Block>> = self.blocks().iter().filter(|b| !self.is_delayed(&b.meta)).cloned().collect();
         let metas: Vec<&Meta> = blocks.iter().map(|b| &b.meta).collect();
         let chosen = plan(&metas, &ranges(self.options.block_range_ms, self.max_block_range()));
         let parents: Vec<Arc<Block>> = chosen.iter().filter_map(|i| blocks.get(*i).cloned()).collect();
@@ -201,7 +214,7 @@ impl Db {
 
     fn max_block_range(&self) -> i64 {
         const MONTH_MS: i64 = 31 * 24 * 60 * 60 * 1000;
-        match (self.options.max_block_range_ms, self.options.retention_ms) {
+        match (self.options.max_block_range_ms, self.limits.retention_ms()) {
             (0, 0) => MONTH_MS,
             (0, retention) => {
                 (retention / 10).clamp(self.options.block_range_ms, MONTH_MS.max(self.options.block_range_ms))
@@ -241,7 +254,11 @@ impl Db {
         for p in late.into_iter().chain(in_order) {
             sources.push(Box::new(BlockSource::new(p)?));
         }
+        let overlap = parents.windows(2).any(|w| matches!(w, [a, b] if b.meta.min_time_ms < a.meta.max_time_ms));
+        self.counts.vertical_compactions.fetch_add(u64::from(overlap), Ordering::Relaxed);
+        let timed = Compacting::begin(self.head.observed.get());
         let merged = write::block(&*self.fs, &self.dir, meta, sources)?;
+        drop(timed);
         self.counts.compactions.fetch_add(1, Ordering::Relaxed);
         if let Some(block) = merged {
             self.add_block(block);
@@ -250,16 +267,20 @@ impl Db {
     }
 
     fn add_block(&self, block: Block) {
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        let mut new: Vec<Arc<Block>> = blocks.iter().cloned().collect();
+        let mut new: Vec<Arc<Block>> = self.blocks().iter().cloned().collect();
         new.push(Arc::new(block));
+        self.set_blocks(new);
+    }
+
+    /// To be called while `compacting` is held.
+    pub(crate) fn set_blocks(&self, mut new: Vec<Arc<Block>>) {
         new.sort_by_key(|b| (b.meta.min_time_ms, b.meta.max_time_ms));
-        *blocks = new.into();
+        *self.blocks.write().unwrap_or_else(PoisonError::into_inner) = new.into();
         self.block_generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes a block out of service and removes its folder. Readers that hold it keep their mappings.
-    fn remove_block(&self, block: &Block) -> Result<(), Error> {
+    pub(crate) fn remove_block(&self, block: &Block) -> Result<(), Error> {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         *blocks = blocks.iter().filter(|b| b.meta.ulid != block.meta.ulid).cloned().collect();
         drop(blocks);
@@ -268,31 +289,6 @@ impl Db {
         self.fs.rename(&block.dir, &gone).map_err(Error::io("renaming", &block.dir))?;
         self.fs.sync_dir(&self.dir).map_err(Error::io("syncing", &self.dir))?;
         self.fs.remove_dir_all(&gone).map_err(Error::io("removing", &gone))
-    }
-
-    fn apply_retention(&self) -> Result<(), Error> {
-        let blocks = self.blocks();
-        let newest = blocks.iter().map(|b| b.meta.max_time_ms).max().unwrap_or(0);
-        let retention = self.options.retention_ms;
-        for b in blocks.iter().filter(|b| retention > 0 && newest - b.meta.max_time_ms >= retention) {
-            tracing::info!(ulid = b.meta.ulid, "the block is older than the retention");
-            self.counts.time_retentions.fetch_add(1, Ordering::Relaxed);
-            self.remove_block(b)?;
-        }
-        if self.options.retention_size_bytes > 0 {
-            let mut left = self.options.retention_size_bytes;
-            let mut too_much = false;
-            for b in self.blocks().iter().rev() {
-                too_much = too_much || b.size_bytes > left;
-                left = left.saturating_sub(b.size_bytes);
-                if too_much {
-                    tracing::info!(ulid = b.meta.ulid, "the block exceeds the size limit");
-                    self.counts.size_retentions.fetch_add(1, Ordering::Relaxed);
-                    self.remove_block(b)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Marks samples of the inclusive range as deleted, in the head and in every block, durably.
@@ -334,8 +330,12 @@ impl Db {
     /// Rewrites every block that has deleted stretches without them.
     pub fn clean_tombstones(&self) -> Result<(), Error> {
         let _one_at_a_time = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = std::time::Instant::now();
         for block in self.blocks().iter().filter(|b| b.tombstone_count() > 0) {
             self.replace(std::slice::from_ref(block), 0)?;
+        }
+        if let Some(observed) = self.head.observed.get() {
+            observed.tombstone_cleanup.observe_duration(began.elapsed());
         }
         Ok(())
     }
@@ -346,8 +346,9 @@ impl Db {
         self.wait_until_replayed()?;
         let _no_compaction = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
         let ulid = self.ulid();
-        let random = ulid.get(10..).unwrap_or(&ulid).to_ascii_lowercase();
-        let name = format!("{}-{random}", utc(self.clock.now_ms()));
+        // Upstream's name: sixteen hexadecimal digits behind the time.
+        let random = std::collections::hash_map::RandomState::new().hash_one(&ulid) >> 1;
+        let name = format!("{}-{random:016x}", utc(self.clock.now_ms()));
         let parent = self.dir.join("snapshots");
         let dir = parent.join(&name);
         self.fs.create_dir_all(&dir).map_err(Error::io("creating", &dir))?;

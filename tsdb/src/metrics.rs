@@ -1,16 +1,23 @@
 //! `prometheus_tsdb_*`: names, types and help of Prometheus 3.5, read from the head's and the log's own counters.
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use ferula_fs::Fs;
 use ferula_instrument::{Family, Metric, Registry};
 
 use crate::db::{Counts as DbCounts, Db};
 use crate::head::{Counts, Head};
+use crate::observed::Observed;
 use crate::wal::writer::Stats;
 
 /// Registers functions that hold the store weakly: a registry may outlive it.
 pub fn register(registry: &Registry, db: &Arc<Db>) {
     of_blocks(registry, db);
+    let _ = db.head.observed.set(Observed::new(registry));
+    let fsync = "prometheus_tsdb_wal_fsync_duration_seconds";
+    let fsync = registry.summary(fsync, "Duration of write log fsync.", &[0.5, 0.9, 0.99]);
+    let _ = db.wal.stats.fsync.set(fsync);
     let (head, wal) = (Arc::downgrade(&db.head), Arc::downgrade(&db.wal));
     let gauge = |name: &str, help: &str, f: fn(&Head) -> f64| {
         let head = Weak::clone(&head);
@@ -32,6 +39,21 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
     gauge("isolation_low_watermark", "The lowest TSDB append ID that is still referenced.", |h| {
         h.isolation.low_watermark() as f64
     });
+    gauge("isolation_high_watermark", "The highest TSDB append ID that has been given out.", |h| {
+        h.isolation.high_watermark() as f64
+    });
+    gauge(
+        "exemplar_series_with_exemplars_in_storage",
+        "Number of series with exemplars currently in circular storage.",
+        |h| h.exemplars().series() as f64,
+    );
+    gauge(
+        "exemplar_last_exemplars_timestamp_seconds",
+        "The timestamp of the oldest exemplar stored in circular storage. Useful to check for what timerange the current \
+         exemplar buffer limit allows. This usually means the last timestampfor all exemplars for a typical setup. This is \
+         not true though if one of the series timestamp is in future compared to rest series.",
+        |h| h.exemplars().oldest_ms().unwrap_or(0) as f64 / 1000.0,
+    );
     gauge("exemplar_exemplars_in_storage", "Number of exemplars currently in circular storage.", |h| {
         h.exemplars().len() as f64
     });
@@ -53,6 +75,10 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
     counter("head_series_removed_total", "Total number of series removed in the head", |c| &c.series_removed);
     counter("head_chunks_created_total", "Total number of chunks created in the head", |c| &c.chunks_created);
     counter("head_chunks_removed_total", "Total number of chunks removed in the head", |c| &c.chunks_removed);
+    counter("head_series_not_found_total", "Total number of requests for series that were not found.", |c| {
+        &c.series_not_found
+    });
+    counter("mmap_chunks_total", "Total number of chunks that were memory-mapped.", |c| &c.chunks_mapped);
     counter("head_truncations_total", "Total number of head truncations attempted.", |c| &c.truncations);
     counter("exemplar_exemplars_appended_total", "Total number of appended exemplars.", |c| &c.exemplars_appended);
     counter(
@@ -100,15 +126,47 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
         });
     };
     of_wal("wal_writes_failed_total", "Total number of write log writes that failed.", |s| &s.writes_failed);
-    of_wal("wal_record_bytes_saved_total", "Total number of bytes saved by the optional record compression.", |s| {
-        &s.bytes_saved
+    let (saved, compression) = (Weak::clone(&wal), db.options.wal_compression.name());
+    let name = "prometheus_tsdb_wal_record_bytes_saved_total";
+    registry.named_collector(name, move |out| {
+        let Some(wal) = saved.upgrade() else { return };
+        let help = "Total number of bytes saved by the optional record compression. Use this metric to learn about the \
+                    effectiveness compression.";
+        let mut family = Family::counter(name.to_owned(), help.to_owned());
+        let bytes = wal.stats.bytes_saved.load(Ordering::Relaxed) as f64;
+        family.metrics.push(Metric::number(vec![("compression".into(), compression.into())], bytes));
+        out.push(family);
     });
+    of_wal("wal_page_flushes_total", "Total number of page flushes.", |s| &s.writes);
+    of_wal("wal_completed_pages_total", "Total number of completed pages.", |s| &s.pages_completed);
+    of_wal("wal_record_part_writes_total", "Total number of record parts written before flushing.", |s| &s.fragments);
+    of_wal(
+        "wal_record_parts_bytes_written_total",
+        "Total number of record part bytes written before flushing, including CRC and compression headers.",
+        |s| &s.bytes_written,
+    );
     let segment = Weak::clone(&wal);
     registry.gauge_fn(
         "prometheus_tsdb_wal_segment_current",
         "Write log segment index that TSDB is currently writing to.",
         move || segment.upgrade().map_or(0.0, |w| w.position().segment as f64),
     );
+}
+
+/// Of all files in a folder and those below; 0 for what cannot be read.
+fn size_bytes(fs: &dyn Fs, dir: &Path) -> u64 {
+    let (mut folders, mut sum) = (vec![dir.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for e in fs.list(&folder).unwrap_or_default() {
+            let path = folder.join(&e.name);
+            if e.is_dir {
+                folders.push(path);
+            } else {
+                sum += fs.metadata(&path).map_or(0, |m| m.len);
+            }
+        }
+    }
+    sum
 }
 
 fn of_blocks(registry: &Registry, db: &Arc<Db>) {
@@ -126,10 +184,10 @@ fn of_blocks(registry: &Registry, db: &Arc<Db>) {
     gauge(
         "retention_limit_bytes",
         "Max number of bytes to be retained in the tsdb blocks, configured 0 means disabled",
-        |d| d.options.retention_size_bytes as f64,
+        |d| d.limits.retention_size_bytes() as f64,
     );
     gauge("retention_limit_seconds", "How long to retain samples in storage.", |d| {
-        (d.options.retention_ms / 1000) as f64
+        (d.limits.retention_ms() / 1000) as f64
     });
     gauge(
         "lowest_timestamp",
@@ -164,6 +222,35 @@ fn of_blocks(registry: &Registry, db: &Arc<Db>) {
         &c.checkpoints_failed
     });
     counter("wal_truncations_total", "Total number of write log truncations attempted.", |c| &c.wal_truncations);
+    counter("wal_truncations_failed_total", "Total number of write log truncations that failed.", |c| {
+        &c.wal_truncations_failed
+    });
+    counter("head_truncations_failed_total", "Total number of head truncations that failed.", |c| {
+        &c.wal_truncations_failed // what fails of a truncation is the log's part
+    });
+    counter("checkpoint_deletions_total", "Total number of checkpoint deletions attempted.", |c| {
+        &c.checkpoint_deletions
+    });
+    counter("checkpoint_deletions_failed_total", "Total number of checkpoint deletions that failed.", |c| {
+        &c.checkpoint_deletions_failed
+    });
+    counter("vertical_compactions_total", "Total number of compactions done on overlapping blocks.", |c| {
+        &c.vertical_compactions
+    });
+    // Things that cannot happen here, or are not counted: dashboards expect the names.
+    for (name, help) in [
+        ("compactions_skipped_total", "Total number of skipped compactions due to disabled auto compaction."),
+        ("mmap_chunk_corruptions_total", "Total number of memory-mapped chunk corruptions."),
+        ("reloads_failures_total", "Number of times the database failed to reloadBlocks block data from disk."),
+        ("reloads_total", "Number of times the database reloaded block data from disk."),
+        ("snapshot_replay_error_total", "Total number snapshot replays that failed."),
+    ] {
+        registry.counter(&format!("prometheus_tsdb_{name}"), help);
+    }
+    gauge("data_replay_duration_seconds", "Time taken to replay the data on disk.", |d| {
+        f64::from_bits(d.counts.replay_seconds.load(Ordering::Relaxed))
+    });
+    gauge("wal_storage_size_bytes", "Size of the write log directory.", |d| size_bytes(&*d.fs, d.wal.dir()) as f64);
     counter("wal_corruptions_total", "Total number of WAL corruptions.", |c| &c.wal_corruptions);
     counter(
         "time_retentions_total",

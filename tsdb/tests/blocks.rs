@@ -377,3 +377,68 @@ fn a_leaked_querier_does_not_stop_compaction() {
     assert!(set.next().is_none());
     assert_eq!(read_all(&*db).values().map(Vec::len).sum::<usize>(), 1200);
 }
+
+#[test]
+fn blocks_appear_and_disappear_while_the_store_is_open() {
+    let fs = Arc::new(Faulty::default());
+    let db = open(fs.clone(), Path::new(DIR), options());
+    fill(&db, &series(3), 0, 400);
+    db.compact().unwrap();
+    let before = read_all(&*db);
+    let blocks: Vec<String> = db.blocks().iter().map(|b| b.meta.ulid.clone()).collect();
+    assert!(!blocks.is_empty());
+    let (at, aside) = (Path::new(DIR).join(&blocks[0]), Path::new("/aside"));
+    fs.rename(&at, aside).unwrap();
+    db.reload_blocks().unwrap();
+    assert_eq!(db.blocks().len(), blocks.len() - 1);
+    assert!(read_all(&*db) != before);
+    fs.rename(aside, &at).unwrap();
+    db.reload_blocks().unwrap();
+    assert!(read_all(&*db) == before);
+    // One that cannot be read is named, until it can.
+    let meta = at.join("meta.json");
+    let good = fs.read(&meta).unwrap();
+    fs.rename(&at, aside).unwrap();
+    db.reload_blocks().unwrap();
+    fs.write_atomically(&aside.join("meta.json"), b"{}").unwrap();
+    fs.rename(aside, &at).unwrap();
+    db.reload_blocks().unwrap();
+    assert_eq!((db.bad_blocks().len(), db.blocks().len()), (1, blocks.len() - 1));
+    fs.write_atomically(&meta, &good).unwrap();
+    db.reload_blocks().unwrap();
+    assert_eq!((db.bad_blocks().len(), read_all(&*db) == before), (0, true));
+}
+
+#[test]
+fn blocks_wait_for_their_upload() {
+    let fs = Arc::new(Faulty::default());
+    let list = Path::new("/data/thanos.shipper.json");
+    let options = Options { delay_compact_file: Some(list.to_owned()), ..options() };
+    let db = open(fs.clone(), Path::new(DIR), options);
+    fs.write_atomically(list, b"{\"version\":1,\"uploaded\":[]}").unwrap();
+    fill(&db, &series(3), 0, 60 * 14);
+    db.compact().unwrap();
+    assert!(db.blocks().len() >= 5 && db.blocks().iter().all(|b| b.meta.compaction.level == 1));
+    let uploaded: Vec<String> = db.blocks().iter().map(|b| b.meta.ulid.clone()).collect();
+    fs.write_atomically(list, serde_json::json!({"version": 1, "uploaded": uploaded}).to_string().as_bytes()).unwrap();
+    db.compact().unwrap();
+    assert!(db.blocks().iter().any(|b| b.meta.compaction.level > 1));
+}
+
+#[test]
+fn limits_change_while_the_store_is_open() {
+    let fs = Arc::new(Faulty::default());
+    let db = open(fs.clone(), Path::new(DIR), Options { retention_ms: 0, ..options() });
+    fill(&db, &series(3), 0, 60 * 14);
+    db.compact().unwrap();
+    let all = db.blocks().len();
+    let used: u64 = db.blocks().iter().map(|b| b.size_bytes).sum();
+    fs.set_capacity(fs.used_bytes() * 4);
+    // Everything fits into the whole disk, nothing into a thousandth of it.
+    for (retention_percent, left) in [(100.0, all), (0.1, 0)] {
+        assert!(used > 0);
+        db.apply_options(&Options { retention_ms: 0, retention_percent, ..options() }).unwrap();
+        db.compact().unwrap();
+        assert_eq!(db.blocks().len(), left, "{retention_percent} %");
+    }
+}

@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::{App, body, json, refused};
 use crate::alert::{Alert, PostableAlert};
 use crate::core::{Delivery, Explained, Notification, NotifiedAlert};
-use crate::history::Outcome;
+use crate::history::Question;
 use crate::nflog::{LogKey, Reason};
 use crate::notify;
+
+/// Events of one alert that are shown.
+const HISTORY_MAX: usize = 100;
 
 /// `GET /alerts/{fingerprint}/explain`: routes, groups, what mutes it, what was last told, recent attempts.
 pub async fn explain(State(am): State<App>, Path(fingerprint): Path<String>) -> Response {
@@ -23,14 +26,22 @@ pub async fn explain(State(am): State<App>, Path(fingerprint): Path<String>) -> 
     struct Shown {
         #[serde(flatten)]
         explained: Explained,
-        recent_deliveries: Vec<Outcome>,
+        recent_deliveries: Vec<serde_json::Value>,
+        /// Everything that is remembered of it, latest first.
+        history: Vec<serde_json::Value>,
     }
     let Ok(id) = u64::from_str_radix(&fingerprint, 16) else {
         return refused(StatusCode::BAD_REQUEST, format!("{fingerprint:?} is not a fingerprint"));
     };
     let explained = am.core().explain(id, am.now());
     match explained {
-        Some(explained) => json(&Shown { explained, recent_deliveries: am.history.of_alert(id) }),
+        Some(explained) => {
+            let fingerprints = Some(vec![crate::history::fingerprint(id)]);
+            let question = Question { fingerprints, limit: HISTORY_MAX, ..Question::default() };
+            let history = super::history::ask(&am, question).await;
+            let recent_deliveries = history.iter().filter(|e| e["kind"] == "notified").cloned().collect();
+            json(&Shown { explained, recent_deliveries, history })
+        }
         None => refused(StatusCode::NOT_FOUND, "no such alert"),
     }
 }

@@ -39,6 +39,20 @@ pub struct Group {
     pub(super) slots: Vec<Slot>,
     /// Intervals that kept it quiet at its last flush.
     pub muted_by: Vec<String>,
+    /// Alerts that were kept quiet at its last flush, and by what.
+    pub(super) suppressed: BTreeMap<u64, (&'static str, Vec<String>)>,
+}
+
+/// An alert is kept quiet from now on, or is not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    pub group_key: Arc<str>,
+    pub receiver: Arc<str>,
+    pub fingerprint: u64,
+    /// `silence`, `inhibition`, `mute_time_interval`, `active_time_interval`; None when it is over.
+    pub why: Option<&'static str>,
+    /// Ids of silences, fingerprints of alerts, or names of intervals.
+    pub by: Vec<String>,
 }
 
 /// What a group held at one moment, to be decided on now or after peers had their turn.
@@ -106,6 +120,7 @@ impl Core {
             is_pending: false,
             slots: vec![Slot::default(); slots],
             muted_by: Vec::new(),
+            suppressed: BTreeMap::new(),
         };
         self.timers.insert((next_flush_ms, id));
         self.groups.insert(id, group);
@@ -152,17 +167,30 @@ impl Core {
         let (muting, why) = self.muting_intervals(&options, now.wall_ms);
         let mut told: Vec<NotifiedAlert> = Vec::new();
         let (mut inhibited, mut silenced, mut outside) = (0u64, 0u64, 0u64);
+        let mut suppressed: BTreeMap<u64, (&'static str, Vec<String>)> = BTreeMap::new();
         for alert in alerts {
-            if !self.inhibitor.inhibited_by(&alert.labels, now.wall_ms).is_empty() {
+            let sources = self.inhibitor.inhibited_by(&alert.labels, now.wall_ms);
+            if !sources.is_empty() {
                 inhibited += 1;
-            } else if !muting.is_empty() {
-                outside += 1;
-            } else if !self.silences.silenced_by(&alert.labels, now.wall_ms).is_empty() {
-                silenced += 1;
-            } else {
-                told.push(NotifiedAlert { alert: alert.clone(), is_resolved: alert.is_resolved_at(as_of_ms) });
+                let by = sources.iter().map(|f| format!("{f:016x}")).collect();
+                suppressed.insert(alert.fingerprint, ("inhibition", by));
+                continue;
             }
+            if !muting.is_empty() {
+                outside += 1;
+                suppressed.insert(alert.fingerprint, (why, muting.clone()));
+                continue;
+            }
+            let silences = self.silences.silenced_by(&alert.labels, now.wall_ms);
+            if !silences.is_empty() {
+                silenced += 1;
+                let by = silences.iter().map(ToString::to_string).collect();
+                suppressed.insert(alert.fingerprint, ("silence", by));
+                continue;
+            }
+            told.push(NotifiedAlert { alert: alert.clone(), is_resolved: alert.is_resolved_at(as_of_ms) });
         }
+        self.note_suppressed(id, &plan.name, suppressed, alerts);
         for (n, reason) in [(inhibited, "inhibition"), (outside, why), (silenced, "silence")] {
             if n > 0 {
                 self.metrics.suppressed.with(&[reason]).inc_by(n);
@@ -255,6 +283,37 @@ impl Core {
             });
         }
         self.end_of_one(flush_id, false);
+    }
+
+    /// Remembers what is kept quiet, and what of that is new.
+    fn note_suppressed(
+        &mut self,
+        id: GroupId,
+        receiver: &Arc<str>,
+        now: BTreeMap<u64, (&'static str, Vec<String>)>,
+        looked_at: &[Arc<Alert>],
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        if now.is_empty() && group.suppressed.is_empty() {
+            return;
+        }
+        let event = |fingerprint, why, by| Suppression {
+            group_key: group.key.clone(),
+            receiver: receiver.clone(),
+            fingerprint,
+            why,
+            by,
+        };
+        for (fingerprint, (why, by)) in &now {
+            if group.suppressed.get(fingerprint).is_none_or(|(was, _)| was != why) {
+                self.suppressions.push(event(*fingerprint, Some(*why), by.clone()));
+            }
+        }
+        let is_looked_at = |f: &u64| looked_at.iter().any(|a| a.fingerprint == *f);
+        for fingerprint in group.suppressed.keys().filter(|f| !now.contains_key(f) && is_looked_at(f)) {
+            self.suppressions.push(event(*fingerprint, None, Vec::new()));
+        }
+        group.suppressed = now;
     }
 
     pub(super) fn set_pending(&mut self, id: GroupId, is_pending: bool) {

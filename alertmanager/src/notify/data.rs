@@ -39,7 +39,8 @@ pub struct AlertData {
 #[serde(rename_all = "camelCase")]
 pub struct Data {
     pub receiver: Arc<str>,
-    pub status: &'static str,
+    /// `firing` or `resolved`; a preview may have anything.
+    pub status: Arc<str>,
     pub alerts: Vec<AlertData>,
     #[serde(rename = "notification_reason")]
     pub notification_reason: &'static str,
@@ -88,7 +89,7 @@ impl Data {
         let alerts = n.alerts.get(..kept).unwrap_or(&n.alerts);
         let data = Data {
             receiver: n.receiver.clone(),
-            status: if alerts.iter().any(|a| !a.is_resolved) { "firing" } else { "resolved" },
+            status: if alerts.iter().any(|a| !a.is_resolved) { "firing".into() } else { "resolved".into() },
             notification_reason: n.reason.as_str(),
             group_labels: Kv(n.group_labels.clone()),
             common_labels: common(alerts.iter().map(|a| &a.alert.labels)),
@@ -112,7 +113,7 @@ impl Root {
         let d = &self.0;
         Some(match name {
             "Receiver" => Value::str(&d.receiver),
-            "Status" => Value::str(d.status),
+            "Status" => Value::str(&d.status),
             "Alerts" => Value::object(Alerts(d.alerts.clone())),
             "NotificationReason" => Value::str(d.notification_reason),
             "GroupLabels" => kv(&d.group_labels),
@@ -248,6 +249,14 @@ impl Object for Pairs {
             _ => return None,
         })
     }
+    fn text(&self) -> Option<String> {
+        Some(joined(self.sorted().into_iter()))
+    }
+}
+
+/// `a=b, c=d`: how both print.
+fn joined<'p>(pairs: impl Iterator<Item = (&'p str, &'p str)>) -> String {
+    pairs.map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(", ")
 }
 
 struct PairList(Vec<(String, String)>);
@@ -267,6 +276,9 @@ impl Object for PairList {
             "Values" => Some(Ok(Value::strings(self.0.iter().map(|(_, v)| v)))),
             _ => None,
         }
+    }
+    fn text(&self) -> Option<String> {
+        Some(joined(self.0.iter().map(|(n, v)| (n.as_str(), v.as_str()))))
     }
 }
 
@@ -308,7 +320,7 @@ pub fn of_json(v: &serde_json::Value) -> Value {
     });
     Data {
         receiver: text(v, "receiver").into(),
-        status: status(v),
+        status: text(v, "status").into(),
         alerts: alerts.collect(),
         notification_reason: "",
         group_labels: pairs(v, "groupLabels"),

@@ -145,7 +145,7 @@ impl Draft<'_> {
         secret_or_file(self.config.text(name), self.config.text(&format!("{name}_file")))
     }
     fn is_firing(&self) -> bool {
-        self.data.status == "firing"
+        &*self.data.status == "firing"
     }
     /// Strings inside a list or mapping rendered.
     fn rendered(&self, value: &Value) -> Result<Value, ferula_template::Error> {

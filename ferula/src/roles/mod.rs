@@ -2,6 +2,7 @@
 pub(crate) mod alertmanager;
 mod alertmanager_flags;
 pub(crate) mod all_in_one;
+pub(crate) mod amtool;
 pub(crate) mod node_exporter;
 pub(crate) mod promtool;
 pub(crate) mod server;
@@ -21,7 +22,7 @@ pub(crate) fn version_text(program: &str) -> String {
     let server = ferula_server::info::BuildInfo::default().version;
     let version = match program {
         "prometheus" | "promtool" => server.as_str(),
-        "alertmanager" => ferula_alertmanager::VERSION,
+        "alertmanager" | "amtool" => ferula_alertmanager::VERSION,
         "node_exporter" => ferula_exporters_node::VERSION,
         _ => env!("CARGO_PKG_VERSION"),
     };

@@ -81,6 +81,8 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
     Ok(ServerOptions {
         config,
         load: LoadOptions::default(),
+        auto_reload: (flags.bool("config.auto-reload") || has("auto-reload-config"))
+            .then(|| Duration::from_millis(flags.duration_ms("config.auto-reload-interval").unsigned_abs())),
         storage_path: PathBuf::from(flags.text("storage.tsdb.path")),
         storage: storage_options(flags).map_err(usage)?,
         fs: Arc::new(ferula_fs::Disk),
@@ -180,6 +182,9 @@ fn storage_options(flags: &Values) -> Result<ferula_tsdb::Options, String> {
     Ok(ferula_tsdb::Options {
         retention_ms: if retention_ms == 0 && retention_size_bytes == 0 { DEFAULT_RETENTION_MS } else { retention_ms },
         retention_size_bytes,
+        delay_compact_file: Some(flags.text("storage.tsdb.delay-compact-file.path"))
+            .filter(|p| !p.is_empty())
+            .map(PathBuf::from),
         wal_segment_size_bytes: flags.size_bytes("storage.tsdb.wal-segment-size"),
         wal_compression: compression,
         block_range_ms: flags.duration_ms("storage.tsdb.min-block-duration"),

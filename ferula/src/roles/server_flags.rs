@@ -48,7 +48,7 @@ pub const FLAGS: &[Flag] = &[
     Flag::hidden("storage.tsdb.max-block-chunk-segment-size", Size, "0B", "Largest chunk segment of a block."),
     Flag::hidden("storage.tsdb.wal-segment-size", Size, "0B", "Size of a WAL segment. Default: 128MB."),
     Flag::hidden("storage.tsdb.wal-compression", Bool, "true", "Compress WAL records."),
-    Flag::hidden("storage.tsdb.wal-compression-type", Text, "snappy", "snappy or zstd."),
+    Flag::hidden("storage.tsdb.wal-compression-type", Text, "zstd", "snappy or zstd."),
     Flag::hidden("storage.tsdb.samples-per-chunk", Int, "120", "Target number of samples in a chunk."),
     Flag::hidden("storage.tsdb.allow-overlapping-compaction", Bool, "true", "Compact overlapping blocks."),
     Flag::hidden("storage.tsdb.block-reload-interval", Duration, "1m", "How often to look for new blocks."),

@@ -77,6 +77,10 @@ impl Fs for Disk {
         let s = rustix::fs::statvfs(path)?;
         Ok(s.f_bavail.saturating_mul(s.f_frsize))
     }
+    fn total_space(&self, path: &Path) -> io::Result<u64> {
+        let s = rustix::fs::statvfs(path)?;
+        Ok(s.f_blocks.saturating_mul(s.f_frsize))
+    }
     fn lock(&self, path: &Path) -> io::Result<Lock> {
         let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match file.try_lock() {

@@ -57,6 +57,8 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes an ordinary user may still write on the file system that holds `path`.
     fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Bytes of the file system that holds `path`, used or not.
+    fn total_space(&self, path: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock on the file (created if missing) until the answer is dropped, or until the process
     /// dies. Held by someone else: [`io::ErrorKind::WouldBlock`].
     fn lock(&self, path: &Path) -> io::Result<Lock>;

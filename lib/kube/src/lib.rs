@@ -3,7 +3,7 @@ mod access;
 mod slim;
 mod store;
 
-pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 pub use access::{Access, Cluster, own_namespace};
 pub use slim::*;

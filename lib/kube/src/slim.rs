@@ -97,6 +97,9 @@ object!(Endpoints { subsets: Vec<EndpointSubset> });
 object!(EndpointSlice { address_type: String, endpoints: Vec<Endpoint>, ports: Vec<SlicePort> });
 object!(Ingress { spec: IngressSpec });
 object!(Namespace {});
+// Of these only their owners matter.
+object!(ReplicaSet {});
+object!(Job {});
 
 resource!(Node, DynamicResourceScope, "", "v1", "nodes");
 resource!(Service, DynamicResourceScope, "", "v1", "services");
@@ -105,6 +108,8 @@ resource!(Endpoints, DynamicResourceScope, "", "v1", "endpoints");
 resource!(EndpointSlice, DynamicResourceScope, "discovery.k8s.io", "v1", "endpointslices");
 resource!(Ingress, DynamicResourceScope, "networking.k8s.io", "v1", "ingresses");
 resource!(Namespace, DynamicResourceScope, "", "v1", "namespaces");
+resource!(ReplicaSet, DynamicResourceScope, "apps", "v1", "replicasets");
+resource!(Job, DynamicResourceScope, "batch", "v1", "jobs");
 
 slim! {
     NodeSpec {

@@ -14,6 +14,7 @@ use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
 use crate::eval::{Output, Shared, defines_order, eval};
 use crate::grid::Grid;
+use crate::plan::{Analysis, PlanNode, plan};
 use crate::query::{Query, Semantics};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
 
@@ -65,6 +66,8 @@ pub struct QueryOptions<'t> {
     pub lookback_ms: Option<i64>,
     /// Count samples per step.
     pub per_step_stats: bool,
+    /// Measure every expression: [`Evaluation::plan`].
+    pub analyze: bool,
 }
 
 /// Evaluates expressions. Shared by all queries; holds no lock while one runs.
@@ -104,6 +107,12 @@ impl Engine {
         deep_enough(expr, || self.instant_here(ctx, queryable, expr, t_ms, options))
     }
 
+    /// How `expr` would be evaluated.
+    pub fn explain(&self, expr: &Expr) -> Vec<PlanNode> {
+        let found = || Shared::find(expr, &crate::eval::picked_from(expr), &crate::eval::stats_only(expr));
+        plan(expr, &if self.options.optimises { found() } else { Shared::default() }, None)
+    }
+
     /// A context without a deadline gets the engine's timeout.
     fn bounded(&self, ctx: &QueryContext) -> QueryContext {
         let mut ctx = ctx.clone();
@@ -139,7 +148,7 @@ impl Engine {
                 }
             }
         };
-        Ok(finish(&q, value, options))
+        Ok(finish(&q, expr, value, options))
     }
 
     /// Evaluates `expr` from `start_ms` to `end_ms`, both inclusive, every `step_ms`. Gives a matrix, sorted by labels.
@@ -188,7 +197,7 @@ impl Engine {
             }
         };
         series.sort_by_cached_key(|s| sort_key(&s.labels));
-        Ok(finish(&q, Value::Matrix(series), options))
+        Ok(finish(&q, expr, Value::Matrix(series), options))
     }
 
     fn query<'q>(
@@ -226,6 +235,7 @@ impl Engine {
         if o.optimises {
             q.shared = Shared::find(expr, &q.sorted, &q.stats_only);
         }
+        q.analysis = options.analyze.then(Analysis::default);
         q.has_threads = o.spare_threads > 0;
         q.spare_threads = Arc::clone(&self.spare_threads);
         Ok(q)
@@ -336,10 +346,11 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
     Ok(out)
 }
 
-fn finish(q: &Query<'_>, value: Value, options: &QueryOptions<'_>) -> Evaluation {
+fn finish(q: &Query<'_>, expr: &Expr, value: Value, options: &QueryOptions<'_>) -> Evaluation {
     let per_step = if options.per_step_stats { q.top.times().zip(q.samples.steps()).collect() } else { Vec::new() };
     QueryStats::add(&q.ctx.stats.samples, q.samples.decoded());
     let stats =
-        SampleStats { total_queryable: q.samples.read(), read: q.samples.decoded(), peak: q.samples.peak(), per_step };
-    Evaluation { value, annotations: q.notes.finish(options.text), stats }
+        SampleStats { total_queryable: q.samples.read(), read: q.samples.fresh(), peak: q.samples.peak(), per_step };
+    let plan = q.analysis.as_ref().map(|a| plan(expr, &q.shared, Some(a))).unwrap_or_default();
+    Evaluation { value, annotations: q.notes.finish(options.text), stats, plan }
 }

@@ -8,10 +8,12 @@ mod grid;
 mod identity;
 pub mod math;
 mod notes;
+mod plan;
 mod query;
 pub mod test_language;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryOptions};
 pub use error::QueryError;
+pub use plan::{Measured, PlanNode};
 pub use value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};

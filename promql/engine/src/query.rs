@@ -14,6 +14,7 @@ use crate::eval::{Shared, Use};
 use crate::grid::Grid;
 use crate::identity::Hidden;
 use crate::notes::Notes;
+use crate::plan::Analysis;
 
 /// Semantics that flags decide, fixed for one query.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,8 @@ pub(crate) struct Query<'q> {
     pub has_threads: bool,
     /// Threads that may still be started, by all queries of the engine together.
     pub spare_threads: Arc<AtomicUsize>,
+    /// Where each expression's cost is noted, when asked for.
+    pub analysis: Option<Analysis>,
     pub text: Option<&'q str>,
     pub notes: Notes,
     pub samples: Samples,
@@ -64,6 +67,8 @@ pub(crate) struct Samples {
     peak: AtomicU64,
     /// As steps saw them: a sample counts at every step that used it.
     read: AtomicU64,
+    /// As `read`, but of windows only what the window before did not hold.
+    fresh: AtomicU64,
     /// As storage delivered them.
     decoded: AtomicU64,
     per_step: Option<Vec<AtomicU64>>,
@@ -79,8 +84,13 @@ impl Samples {
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
-    pub fn add_read(&self, n: u64) {
+    pub fn fresh(&self) -> u64 {
+        self.fresh.load(Ordering::Relaxed)
+    }
+    /// Samples that steps saw, and how many of them for the first time.
+    pub fn add_read(&self, n: u64, fresh: u64) {
         self.read.fetch_add(n, Ordering::Relaxed);
+        self.fresh.fetch_add(fresh, Ordering::Relaxed);
     }
     pub fn add_decoded(&self, n: u64) {
         self.decoded.fetch_add(n, Ordering::Relaxed);
@@ -125,6 +135,7 @@ impl<'q> Query<'q> {
             optimises: true,
             has_threads: false,
             spare_threads: Arc::default(),
+            analysis: None,
             text: None,
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),

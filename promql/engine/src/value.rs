@@ -4,11 +4,27 @@ use std::sync::Arc;
 use ferula_model::{FloatHistogram, Labels};
 use ferula_storage::Annotations;
 
+use crate::plan::PlanNode;
+
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     pub value: Value,
     pub annotations: Annotations,
     pub stats: SampleStats,
+    /// The expressions and what each cost, when asked for.
+    pub plan: Vec<PlanNode>,
+}
+
+impl Evaluation {
+    /// A plan instead of an answer.
+    pub fn unevaluated(plan: Vec<PlanNode>) -> Evaluation {
+        Evaluation {
+            value: Value::Vector(Vec::new()),
+            annotations: Annotations::default(),
+            stats: SampleStats::default(),
+            plan,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +74,7 @@ pub struct SeriesPoints {
 pub struct SampleStats {
     /// Samples that selectors delivered to the steps, counted once per step: upstream's `totalQueryableSamples`.
     pub total_queryable: u64,
-    /// Samples that storage delivered, each once per selector: upstream's `samplesRead` in spirit.
+    /// The same, but of overlapping windows only what the earlier one did not have: upstream's `samplesRead`.
     pub read: u64,
     /// Most samples held at one time.
     pub peak: u64,

@@ -62,3 +62,56 @@ fn range_queries() {
     assert_eq!(stats("rate(three[60s])", (201_000, 220_000, 5_000)).total_queryable, 72);
     assert_eq!(stats("max_over_time(three[60s:5s])", (201_000, 220_000, 5_000)).total_queryable, 144);
 }
+
+/// Of windows that overlap only what is new counts as read.
+#[test]
+fn samples_read() {
+    let range = (201_000, 220_000, 5_000);
+    assert_eq!(stats("one", range).read, 4);
+    // 150..=200 at first, 210 later.
+    assert_eq!(stats("rate(one[60s])", range).read, 7);
+    assert_eq!(stats("rate(three[60s])", range).read, 21);
+    assert_eq!(stats("sum(three) + sum(three)", (201_000, 201_000, 0)).read, 6);
+}
+
+/// A plan says what each expression gave and cost.
+#[test]
+fn plans() {
+    let (engine, store) = engine_and_store();
+    let text =
+        "sum by (b) (rate(three[60s])) / (1 + sum by (b) (rate(three[60s]))) + on () group_left () sum(one @ 100)";
+    let expr = parse_expr(text).unwrap();
+    let options = QueryOptions { analyze: true, ..QueryOptions::default() };
+    let ctx = QueryContext::background();
+    let answer = engine.range(&ctx, &store, &expr, 200_000, 400_000, 50_000, &options).unwrap();
+    let shown: Vec<String> = answer
+        .plan
+        .iter()
+        .map(|n| {
+            let m =
+                n.measured.map_or_else(String::new, |m| format!(" {} {} {}", m.series, m.samples, m.samples_decoded));
+            format!("{}{} {}{m} {}", "  ".repeat(n.depth), n.kind, n.expr, n.notes.join(", ")).trim_end().to_owned()
+        })
+        .collect();
+    let want = [
+        "operator sum by (b) (rate(three[1m])) / (1 + sum by (b) (rate(three[1m]))) + on () group_left () sum(one @ 100.000)",
+        "  operator sum by (b) (rate(three[1m])) / (1 + sum by (b) (rate(three[1m])))",
+        "    aggregation sum by (b) (rate(three[1m])) 2 10",
+        "      function rate(three[1m]) 3 15",
+        "        range selector three[1m]",
+        "    operator 1 + sum by (b) (rate(three[1m])) 2 10",
+        "      number 1 0 5",
+        "      aggregation sum by (b) (rate(three[1m])) 2 10",
+        "        function rate(three[1m])",
+        "          range selector three[1m]",
+        "  aggregation sum(one @ 100.000) 1 5",
+        "    selector one @ 100.000 1 1",
+    ];
+    assert_eq!(shown.len(), want.len(), "{shown:#?}");
+    for (shown, want) in shown.iter().zip(want) {
+        assert!(shown.starts_with(want), "{shown}\nis not\n{want}");
+    }
+    assert!(shown[2].ends_with("shared with an equal expression"), "{shown:#?}");
+    assert!(shown[10].ends_with("once for all steps"), "{shown:#?}");
+    assert_eq!(engine.explain(&expr).len(), want.len());
+}

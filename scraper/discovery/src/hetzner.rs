@@ -182,8 +182,11 @@ impl HetznerSd {
         t.set("role", "hcloud").set("server_id", s.id.to_string()).set("server_name", &s.name);
         t.set("server_status", &s.status).set("datacenter", &s.datacenter.name);
         t.set("public_ipv4", &s.public_net.ipv4.ip).set("public_ipv6_network", &s.public_net.ipv6.ip);
-        t.set("hcloud_datacenter_location", &s.datacenter.location.name);
-        t.set("hcloud_datacenter_location_network_zone", &s.datacenter.location.network_zone);
+        // Under the names before Prometheus 3.11 and those since.
+        let location = &s.datacenter.location;
+        t.set("hcloud_datacenter_location", &location.name).set("hcloud_location", &location.name);
+        t.set("hcloud_datacenter_location_network_zone", &location.network_zone);
+        t.set("hcloud_location_network_zone", &location.network_zone);
         t.set("hcloud_server_type", &s.server_type.name).set("hcloud_cpu_cores", s.server_type.cores.to_string());
         t.set("hcloud_cpu_type", &s.server_type.cpu_type);
         t.set("hcloud_memory_size_gb", format_g(s.server_type.memory));
@@ -209,7 +212,9 @@ impl HetznerSd {
             let ip = text("server_ip");
             let mut t = Meta::at(PREFIX, &join(&ip, self.port.into()));
             t.set("role", "robot").set("server_id", text("server_number")).set("server_name", text("server_name"));
-            t.set("datacenter", text("dc").to_lowercase()).set("public_ipv4", &ip).set("server_status", text("status"));
+            let datacenter = text("dc").to_lowercase();
+            t.set("datacenter", &datacenter).set("robot_datacenter", &datacenter);
+            t.set("public_ipv4", &ip).set("server_status", text("status"));
             t.set("robot_product", text("product")).set("robot_cancelled", text("cancelled"));
             for subnet in s.get("subnet").and_then(Value::as_array).into_iter().flatten() {
                 let part = |name: &str| subnet.get(name).and_then(Value::as_str).unwrap_or("");

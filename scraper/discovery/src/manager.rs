@@ -117,6 +117,7 @@ impl Discovery {
     pub fn new(name: &'static str, runtime: Handle, clock: Arc<dyn Clock>, registry: &Registry) -> Discovery {
         let metrics = Metrics::new(registry);
         metrics.failed_configs.with(&[name]).set(0.0);
+        metrics.updates_delayed.with(&[name]).inc_by(0);
         Discovery { name, runtime, clock, metrics, shared: Shared::default(), jobs: Mutex::default() }
     }
 
@@ -129,7 +130,13 @@ impl Discovery {
             wanted.insert(name.clone(), self.sources(configs)?);
         }
         let mut running = lock(&self.jobs);
-        running.retain(|name, _| wanted.contains_key(name));
+        running.retain(|name, job| {
+            let stays = wanted.contains_key(name);
+            if !stays {
+                self.forget(name, job);
+            }
+            stays
+        });
         for (name, sources) in wanted {
             let job = running.entry(name.clone()).or_insert_with(|| Job {
                 shared: Arc::new(JobShared { name, slots: Mutex::default(), groups: watch::Sender::new(None) }),
@@ -138,6 +145,18 @@ impl Discovery {
             self.apply_job(job, sources);
         }
         Ok(())
+    }
+
+    /// A job that is gone leaves no metrics behind.
+    fn forget(&self, name: &str, job: &Job) {
+        for of_job in [&self.metrics.discovered, &self.metrics.sent, &self.metrics.last_update] {
+            of_job.remove(&[self.name, name]);
+        }
+        for provider in &job.providers {
+            let labels = [provider.source.name(), name];
+            self.metrics.refresh_failures.remove(&labels);
+            self.metrics.refresh_duration.remove(&labels);
+        }
     }
 
     fn apply_job(&self, job: &mut Job, wanted: Vec<(Source, Option<Prepared>)>) {
@@ -279,6 +298,7 @@ impl Publisher {
         self.metrics.last_update.with(&[self.name, &self.job.name]).set(now_ms as f64 / 1000.0);
         self.job.publish();
         self.metrics.updates.with(&[self.name]).inc();
+        self.metrics.sent.with(&[self.name, &self.job.name]).set(now_ms as f64 / 1000.0);
     }
 
     /// Nothing new, for this reason; the last set stays.

@@ -7,6 +7,9 @@ pub(crate) struct Metrics {
     pub received_updates: CounterVec,
     pub updates: CounterVec,
     pub failed_configs: GaugeVec,
+    pub sent: GaugeVec,
+    /// Always 0: nothing is delayed here.
+    pub updates_delayed: CounterVec,
     pub last_update: GaugeVec,
     pub refresh_failures: CounterVec,
     pub refresh_duration: SummaryVec,
@@ -27,7 +30,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(r: &Registry) -> Metrics {
-        Metrics {
+        let metrics = Metrics {
             discovered: r.gauge_vec(
                 "prometheus_sd_discovered_targets",
                 "Current number of discovered targets.",
@@ -46,6 +49,16 @@ impl Metrics {
             failed_configs: r.gauge_vec(
                 "prometheus_sd_failed_configs",
                 "Current number of service discovery configurations that failed to load.",
+                &["name"],
+            ),
+            sent: r.gauge_vec(
+                "prometheus_sd_last_update_timestamp_seconds",
+                "Timestamp of the last update sent to the SD consumers.",
+                &["name", "config"],
+            ),
+            updates_delayed: r.counter_vec(
+                "prometheus_sd_updates_delayed_total",
+                "Total number of update events that couldn't be sent immediately.",
                 &["name"],
             ),
             last_update: r.gauge_vec(
@@ -102,7 +115,18 @@ impl Metrics {
                 .counter("prometheus_sd_nomad_failures_total", "Number of nomad service discovery refresh failures."),
             http_failures: r
                 .counter("prometheus_sd_http_failures_total", "Number of HTTP service discovery refresh failures."),
+        };
+        metrics.begin_kubernetes()
+    }
+
+    /// Every role and event is there from the start, as upstream's are.
+    fn begin_kubernetes(self) -> Metrics {
+        for role in ["node", "pod", "service", "endpoints", "endpointslice", "ingress"] {
+            for event in ["add", "update", "delete"] {
+                self.kubernetes_events.with(&[role, event]).inc_by(0);
+            }
         }
+        self
     }
 
     /// Counts what the watches of a role saw since the last time.

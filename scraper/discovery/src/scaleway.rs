@@ -8,7 +8,7 @@ use http::HeaderValue;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::api::{Api, text_at as at};
+use crate::api::{Api, list_at, text_at as at};
 use crate::discovery_struct_parts::unset;
 use crate::error::Error;
 use crate::group::{Meta, TargetGroup, join, surrounded};
@@ -162,6 +162,11 @@ impl ScalewaySd {
             t.set(label, at(s, path));
         }
         t.set("private_ipv4", private).set("public_ipv4", v4).set("public_ipv6", v6);
+        for (family, label) in [("inet", "public_ipv4_addresses"), ("inet6", "public_ipv6_addresses")] {
+            let of_family = list_at(s, &["public_ips"]).iter().filter(|ip| at(ip, &["family"]) == family);
+            let all: Vec<&str> = of_family.map(|ip| at(ip, &["address"])).collect();
+            t.set(label, surrounded(&all, ","));
+        }
         let zone = at(s, &["zone"]);
         t.set("region", zone.rsplit_once('-').map_or(zone, |(region, _)| region)).set("tags", tags(s));
         Some(t.labels())

@@ -90,6 +90,8 @@ impl Api {
             "nodes" => ("NodeList", "v1"),
             "services" => ("ServiceList", "v1"),
             "endpoints" => ("EndpointsList", "v1"),
+            "replicasets" => ("ReplicaSetList", "apps/v1"),
+            "jobs" => ("JobList", "batch/v1"),
             _ => ("NamespaceList", "v1"),
         };
         let metadata = json!({"resourceVersion": "100", "continue": next});
@@ -231,6 +233,33 @@ async fn pods_are_followed_through_events_relists_and_failures() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_show_the_controllers_above_their_own() {
+    let owned = |kind: &str, name: &str, api: &str| json!([{"apiVersion": api, "kind": kind, "name": name, "uid": "x", "controller": true}]);
+    let object =
+        |name: &str, owners: Value| json!({"metadata": {"name": name, "namespace": "ns", "ownerReferences": owners}});
+    let mut of_job = pod("p2", "10.0.0.2");
+    of_job["metadata"]["ownerReferences"] = owned("Job", "nightly-1", "batch/v1");
+    let objects = [
+        ("pods".to_owned(), vec![pod("p1", "10.0.0.1"), of_job]),
+        ("replicasets".to_owned(), vec![object("rs", owned("Deployment", "web", "apps/v1"))]),
+        ("jobs".to_owned(), vec![object("nightly-1", owned("CronJob", "nightly", "batch/v1"))]),
+    ];
+    let (_api, url) = Api::start(objects.into()).await;
+    let more = "attach_metadata: {deployment: true, job: true, cronjob: true}";
+    let (_discovery, mut groups, _) = follow("pod", &url, more);
+    wait_for(&mut groups, &["10.0.0.1", "10.0.0.1:80", "10.0.0.2", "10.0.0.2:80"]).await;
+    let found = targets(&groups.borrow());
+    let of = |address: &str, label: &str| {
+        let target = found.iter().find(|t| t["__address__"] == address).unwrap();
+        target.get(&format!("__meta_kubernetes_pod_{label}")).cloned()
+    };
+    assert_eq!(of("10.0.0.1", "deployment_name").as_deref(), Some("web"));
+    assert_eq!(of("10.0.0.1", "job_name"), None);
+    assert_eq!(of("10.0.0.2", "job_name").as_deref(), Some("nightly-1"));
+    assert_eq!(of("10.0.0.2", "cronjob_name").as_deref(), Some("nightly"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_watch_serves_all_jobs() {
     let (api, url) = Api::start([("pods".to_owned(), vec![pod("p1", "10.0.0.1")])].into()).await;
     let registry = Registry::new();
@@ -295,7 +324,7 @@ const ROLES: [(&str, &str); 6] = [
     ("service", ""),
     ("pod", "attach_metadata: {node: true}"),
     ("endpoints", "attach_metadata: {node: true}"),
-    ("endpointslice", ""),
+    ("endpointslice", "attach_metadata: {node: true}"),
     ("ingress", ""),
 ];
 

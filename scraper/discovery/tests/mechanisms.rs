@@ -238,6 +238,7 @@ const PUPPETDB: &str = r#"[{"certname": "edinburgh.example.com", "environment": 
 const SCALEWAY: &str = r#"{"servers": [{"id": "s1", "name": "n1", "hostname": "h1", "boot_type": "local", "commercial_type": "DEV1-S",
     "organization": "o", "project": "p", "tags": ["a", "b"], "state": "running", "zone": "fr-par-1", "private_ip": "10.0.0.1",
     "image": {"id": "im", "name": "debian", "arch": "x86_64"}, "public_ip": {"id": "i", "address": "1.2.3.4", "dynamic": false},
+    "public_ips": [{"id": "i", "address": "1.2.3.4", "family": "inet"}, {"id": "k", "address": "2001:db8::2", "family": "inet6"}, {"id": "l", "address": "5.6.7.8", "family": "inet"}],
     "location": {"cluster_id": "1", "hypervisor_id": "2", "node_id": "3", "zone_id": "fr-par-1", "platform_id": "1"},
     "ipv6": {"address": "2001:db8::1", "gateway": "::", "netmask": "64"}, "security_group": {"id": "sg", "name": "Default"}}]}"#;
 

@@ -7,6 +7,7 @@ use ferula_net::client::Client;
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use crate::config::{ConfigError, ScrapeConfig, accept_header};
+use crate::failure_log::FailureLog;
 use crate::target::Target;
 
 pub(crate) struct Job {
@@ -15,6 +16,7 @@ pub(crate) struct Job {
     pub metric_rules: Vec<relabel::Config>,
     pub client: Arc<Client>,
     pub fallback: Option<Syntax>,
+    failure_log: Option<FailureLog>,
     headers: HeaderMap,
 }
 
@@ -35,9 +37,17 @@ impl Job {
             HeaderValue::from_static(if config.enable_compression { "gzip" } else { "identity" }),
         );
         headers.insert(USER_AGENT, value(user_agent)?);
+        let path = config.scrape_failure_log_file.as_str();
+        let failure_log = match path {
+            "" => None,
+            _ => Some(
+                FailureLog::open(path).map_err(|e| refuse(format!("unable to open scrape failure log {path}: {e}")))?,
+            ),
+        };
         Ok(Job {
             rules: config.relabel_rules()?,
             metric_rules: config.metric_relabel_rules()?,
+            failure_log,
             fallback: config.fallback_scrape_protocol.as_ref().and_then(|p| p.syntax()),
             config,
             client,
@@ -52,6 +62,13 @@ impl Job {
             headers.insert(HeaderName::from_static("x-prometheus-scrape-timeout-seconds"), value);
         }
         headers
+    }
+
+    /// Writes a failed scrape to the job's log, if it has one. Blocks.
+    pub(crate) fn log_failure(&self, target: &Target, t_ms: i64, error: &str) {
+        if let Some(log) = &self.failure_log {
+            log.write(t_ms, &self.config.job_name, &target.url_text, error);
+        }
     }
 
     /// Whether lines known under `self` mean the same series under `other`.

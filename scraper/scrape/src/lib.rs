@@ -4,6 +4,7 @@ mod budget;
 mod cache;
 pub mod config;
 mod error;
+mod failure_log;
 mod fetch;
 mod histogram_limits;
 mod ingest;

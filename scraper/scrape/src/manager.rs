@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ferula_exposition::family::Family;
 use ferula_exposition::parse::Limits;
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock, Labels, Metadata};
@@ -171,12 +172,45 @@ impl ScrapeManager {
         registry.gauge_fn("ferula_scrape_series", "Series that the targets' last scrapes brought.", move || {
             ledger.held() as f64
         });
-        Arc::new(ScrapeManager {
+        let manager = Arc::new(ScrapeManager {
             context: Arc::new(context),
             discovery,
             pools: Mutex::default(),
             leaving: Mutex::default(),
-        })
+        });
+        let weak = Arc::downgrade(&manager);
+        registry.named_collector("scrape metadata", move |families| {
+            if let Some(manager) = weak.upgrade() {
+                manager.describe_metadata(families);
+            }
+        });
+        manager
+    }
+
+    /// How much metadata the targets of each job hold, counted when somebody asks.
+    fn describe_metadata(&self, out: &mut Vec<Family>) {
+        let pools: Vec<(String, Arc<Pool>)> = self.pools().iter().map(|(n, p)| (n.clone(), Arc::clone(p))).collect();
+        let mut entries = Family::gauge(
+            "prometheus_target_metadata_cache_entries",
+            "Total number of metric metadata entries in the cache",
+        );
+        let mut bytes = Family::gauge(
+            "prometheus_target_metadata_cache_bytes",
+            "The number of bytes that are currently used for storing metric metadata in the cache",
+        );
+        for (name, pool) in pools {
+            let (mut n, mut size) = (0usize, 0usize);
+            for shared in pool.view().active {
+                for (family, metadata) in shared.families().iter() {
+                    n += 1;
+                    size +=
+                        family.len() + metadata.help.len() + metadata.unit.len() + metadata.metric_type.as_str().len();
+                }
+            }
+            entries.push_with([("scrape_job", name.clone().into())], n as f64);
+            bytes.push_with([("scrape_job", name.into())], size as f64);
+        }
+        out.extend([entries, bytes]);
     }
 
     fn pools(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
@@ -293,19 +327,21 @@ impl ScrapeManager {
             .collect()
     }
 
+    /// The configuration a job runs with; `None` for a job that does not exist.
+    pub fn config(&self, job: &str) -> Option<ScrapeConfig> {
+        self.pools().get(job).map(|pool| pool.job().config.clone())
+    }
+
     /// Calls `f` with the labels of every target and each of its metric families.
     pub fn for_each_family(&self, f: &mut dyn FnMut(&Labels, &str, &Metadata)) {
-        let pools: Vec<(String, Arc<Pool>)> = self.pools().iter().map(|(n, p)| (n.clone(), Arc::clone(p))).collect();
-        for (name, pool) in pools {
-            let mut entries = 0;
+        let pools: Vec<Arc<Pool>> = self.pools().values().map(Arc::clone).collect();
+        for pool in pools {
             for shared in pool.view().active {
                 let (target, families) = (shared.target.load(), shared.families());
-                entries += families.len();
                 for (family, metadata) in families.iter() {
                     f(&target.labels, family, metadata);
                 }
             }
-            self.context.metrics.metadata_entries.with(&[&name]).set(entries as f64);
         }
     }
 

@@ -52,7 +52,4 @@ impl Families {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Metadata)> {
         self.by_name.iter().map(|(name, (metadata, _))| (name.as_str(), metadata))
     }
-    pub(crate) fn len(&self) -> usize {
-        self.by_name.len()
-    }
 }

@@ -6,6 +6,8 @@ pub(crate) struct Metrics {
     pub pools: Counter,
     pub pools_failed: Counter,
     pub pool_reloads: Counter,
+    /// Always 0: what could fail is refused before anything is reloaded.
+    pub _pool_reloads_failed: Counter,
     pub pool_syncs: CounterVec,
     pub pool_targets: GaugeVec,
     pub pool_target_limit: GaugeVec,
@@ -23,7 +25,6 @@ pub(crate) struct Metrics {
     pub sync_length: SummaryVec,
     pub interval_length: SummaryVec,
     pub reload_length: SummaryVec,
-    pub metadata_entries: GaugeVec,
     /// A target's samples that posed as the server's own report series.
     pub spoofed: Counter,
     /// New series refused because a budget was spent.
@@ -41,6 +42,10 @@ impl Metrics {
             ),
             pool_reloads: r
                 .counter("prometheus_target_scrape_pool_reloads_total", "Total number of scrape pool reloads."),
+            _pool_reloads_failed: r.counter(
+                "prometheus_target_scrape_pool_reloads_failed_total",
+                "Total number of failed scrape pool reloads.",
+            ),
             pool_syncs: r.counter_vec(
                 "prometheus_target_scrape_pool_sync_total",
                 "Total number of syncs that were executed on a scrape pool.",
@@ -118,11 +123,6 @@ impl Metrics {
                 "Actual interval to reload the scrape pool with a given configuration.",
                 &["interval"],
                 QUANTILES,
-            ),
-            metadata_entries: r.gauge_vec(
-                "prometheus_target_metadata_cache_entries",
-                "Total number of metric metadata entries in the cache",
-                &["scrape_job"],
             ),
             spoofed: r.counter(
                 "ferula_target_scrapes_report_series_spoofed_total",

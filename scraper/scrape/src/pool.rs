@@ -97,6 +97,7 @@ impl Pool {
     /// Starts following `groups`.
     pub(crate) fn start(context: Arc<Context>, job: Job, groups: watch::Receiver<JobGroups>) -> Arc<Pool> {
         context.metrics.pools.inc();
+        context.metrics.sync_failed.with(&[&job.config.job_name]).inc_by(0); // there from the start
         let shared = Arc::new(PoolShared {
             job: ArcSwap::from_pointee(job),
             over_limit: ArcSwapOption::empty(),
@@ -238,7 +239,6 @@ impl Pool {
         let name = [job.config.job_name.as_str()];
         metrics.pool_targets.remove(&name);
         metrics.pool_target_limit.remove(&name);
-        metrics.metadata_entries.remove(&name);
     }
 
     /// Whether a pool that left has nothing more to do.

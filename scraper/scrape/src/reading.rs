@@ -128,6 +128,7 @@ impl Reading {
         status.refused_examples.clone_from(&state.account.examples);
         if let Some(e) = &error {
             tracing::debug!(target = %target.url_text, error = %shown(e), "Scrape failed");
+            job.log_failure(&target, self.t_ms, &shown(e));
         }
         Some(body_bytes)
     }

@@ -2,12 +2,14 @@
 //!
 //! One file per group of endpoints. A handler reads its parameters, lets a thread of the query pool do what may block
 //! or take long, and returns an [`answer::Answer`] or an [`answer::ApiError`].
+mod admin;
 pub mod answer;
 mod exemplars;
 mod features;
 pub mod federate;
 pub mod json;
 mod query;
+mod relabel_steps;
 mod result;
 mod rules;
 mod series;
@@ -19,7 +21,7 @@ pub mod time;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRequest, Path, Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -45,7 +47,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/series", get(series::series).post(series::series).delete(not_implemented))
         .route("/targets", get(targets::targets))
         .route("/targets/metadata", get(targets::targets_metadata))
+        .route("/targets/relabel_steps", get(relabel_steps::relabel_steps))
         .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/scrape_pools/config", get(relabel_steps::pool_config))
         .route("/status/series_budgets", get(series_budgets::series_budgets))
         .route("/metadata", get(targets::metadata))
         .route("/rules", get(rules::rules))
@@ -57,11 +61,12 @@ pub fn router() -> Router<Arc<App>> {
         .route("/status/config", get(status::config))
         .route("/status/runtimeinfo", get(status::runtime_info))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/tsdb/blocks", get(admin::blocks))
         .route("/status/walreplay", get(status::wal_replay))
         .route("/notifications", get(status::notifications))
         .route("/write", post(remote_write))
         .route("/read", post(remote_read))
-        .route("/admin/tsdb/{action}", post(admin).put(admin))
+        .route("/admin/tsdb/{action}", post(admin::admin).put(admin::admin))
 }
 
 /// Parameters of an API request; a form that cannot be read is `bad_data`.
@@ -144,18 +149,6 @@ async fn not_implemented() -> ApiError {
 
 async fn remote_read() -> Response {
     (StatusCode::NOT_IMPLEMENTED, "remote read is known, but not built in yet\n").into_response()
-}
-
-async fn admin(State(app): State<Arc<App>>, Path(action): Path<String>) -> ApiError {
-    match action.as_str() {
-        "delete_series" | "clean_tombstones" | "snapshot" if app.options.enable_admin_api => {
-            ApiError::internal(format_args!("{action} is known, but not built in yet"))
-        }
-        "delete_series" | "clean_tombstones" | "snapshot" => {
-            ApiError::new(ErrorKind::Unavailable, "admin APIs disabled")
-        }
-        _ => ApiError::new(ErrorKind::NotFound, "unknown action"),
-    }
 }
 
 async fn remote_write(State(app): State<Arc<App>>, request: Request) -> Response {

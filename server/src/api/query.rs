@@ -1,31 +1,35 @@
 //! Queries: instant, range, and what can be said about a query's text.
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, State};
 use ferula_net::listen::Params;
 use ferula_promql_engine::{Evaluation, QueryError, QueryOptions, Value};
 use ferula_promql_parser::{self as parser, Expr, ValueType};
 use ferula_storage::QueryContext;
+use http::request::Parts;
 
 use super::answer::{Answer, ApiError, ErrorKind};
 use super::json::Json;
 use super::result;
 use super::{Form, HandlerResult, on_pool, time};
 use crate::app::App;
+use crate::query_log::Line;
 use crate::query_metrics::Timings;
 
 /// Points per series in one range query, as upstream has it.
 const POINTS_MAX: i64 = 11_000;
 
-pub(super) async fn instant(State(app): State<Arc<App>>, Form(params): Form) -> HandlerResult {
+pub(super) async fn instant(State(app): State<Arc<App>>, origin: Origin, Form(params): Form) -> HandlerResult {
     let limit = time::limit(&params, "limit")?;
     let t_ms = time::time_or(&params, "time", app.clock.now_ms())?;
-    let ask = Ask::read(&app, &params, limit, Kind::Instant { t_ms })?;
+    let ask = Ask::read(&app, &params, limit, Kind::Instant { t_ms }, origin)?;
     ask.answer(&app).await
 }
 
-pub(super) async fn range(State(app): State<Arc<App>>, Form(params): Form) -> HandlerResult {
+pub(super) async fn range(State(app): State<Arc<App>>, origin: Origin, Form(params): Form) -> HandlerResult {
     let limit = time::limit(&params, "limit")?;
     let of = |name: &str| time::parse_time_ms(params.get(name)).map_err(|e| ApiError::parameter(name, e));
     let (start_ms, end_ms) = (of("start")?, of("end")?);
@@ -42,7 +46,7 @@ pub(super) async fn range(State(app): State<Arc<App>>, Form(params): Form) -> Ha
                    (?step=XX)";
         return Err(ApiError::bad_data(why).into());
     }
-    let ask = Ask::read(&app, &params, limit, Kind::Range { start_ms, end_ms, step_ms })?;
+    let ask = Ask::read(&app, &params, limit, Kind::Range { start_ms, end_ms, step_ms }, origin)?;
     ask.answer(&app).await
 }
 
@@ -61,10 +65,38 @@ struct Ask {
     limit: usize,
     wants_stats: bool,
     wants_steps: bool,
+    explain: Explain,
+    origin: Origin,
+}
+
+/// `explain=plan` shows how a query would be evaluated, `explain=analyze` what its parts cost. Clients of Prometheus never
+/// ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Explain {
+    No,
+    Plan,
+    Analyze,
+}
+
+/// Who asks, for the query log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    client: String,
+    method: String,
+    path: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Origin {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Origin, Infallible> {
+        let client = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|c| c.0.ip().to_string());
+        let path = parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.path(), |u| u.0.path()).to_owned();
+        Ok(Origin { client: client.unwrap_or_default(), method: parts.method.to_string(), path })
+    }
 }
 
 impl Ask {
-    fn read(app: &App, params: &Params, limit: usize, kind: Kind) -> Result<Ask, ApiError> {
+    fn read(app: &App, params: &Params, limit: usize, kind: Kind, origin: Origin) -> Result<Ask, ApiError> {
         let timeout = match params.get("timeout") {
             "" => None,
             text => {
@@ -87,6 +119,12 @@ impl Ask {
             limit,
             wants_stats: !params.get("stats").is_empty(),
             wants_steps: params.get("stats") == "all",
+            explain: match params.get("explain") {
+                "plan" => Explain::Plan,
+                "analyze" => Explain::Analyze,
+                _ => Explain::No,
+            },
+            origin,
         })
     }
 
@@ -104,31 +142,66 @@ impl Ask {
         let stats = wants_stats.then(|| result::stats(timings, &evaluation.stats, per_step));
         // The engine has given its memory back; what is being sent is charged anew until it is sent.
         let charge = context.budget.charge(result::size_bytes(&evaluation.value)).map_err(ApiError::execution)?;
-        let pieces = result::pieces(evaluation.value, stats).inspect(move |_| {
+        let explain = (!evaluation.plan.is_empty()).then(|| result::plan(&evaluation.plan));
+        let pieces = result::pieces(evaluation.value, stats, explain).inspect(move |_| {
             let _held = &charge;
         });
         let answer = Answer::pieces(pieces).with(&evaluation.annotations);
         Ok(if is_cut { answer.warn("results truncated due to limit") } else { answer })
     }
 
-    /// Parses and evaluates; runs on a thread of the pool.
+    /// Evaluates, and writes the query log; runs on a thread of the pool.
     fn evaluate(self, app: &App, queued: Duration, per_step: bool) -> Result<(Evaluation, Timings), ApiError> {
+        let _active = app.active_queries.get().map(|a| a.begin(&self.text, app.clock.now_ms()));
+        let result = self.evaluate_here(app, queued, per_step);
+        // A query that does not parse is none, as upstream has it.
+        let is_query = result.as_ref().map_or_else(|e| e.kind != ErrorKind::BadData, |_| true);
+        if app.query_log.is_on() && is_query {
+            let (start_ms, end_ms, step_ms) = match self.kind {
+                Kind::Instant { t_ms } => (t_ms, t_ms, 0),
+                Kind::Range { start_ms, end_ms, step_ms } => (start_ms, end_ms, step_ms),
+            };
+            app.query_log.write(&Line {
+                now_ms: app.clock.now_ms(),
+                query: &self.text,
+                start_ms,
+                end_ms,
+                step_ms,
+                error: result.as_ref().err().map(|e| e.message.clone()),
+                stats: result.as_ref().ok().map(|(e, timings)| result::stats(*timings, &e.stats, false)),
+                client: &self.origin.client,
+                method: &self.origin.method,
+                path: &self.origin.path,
+            });
+        }
+        result
+    }
+
+    fn evaluate_here(&self, app: &App, queued: Duration, per_step: bool) -> Result<(Evaluation, Timings), ApiError> {
         let components = app.components().map_err(|_| ApiError::new(ErrorKind::Unavailable, "shutting down"))?;
         let began = Instant::now();
         let expr = parser::parse_expr_with(&self.text, &components.parse_options)
             .map_err(|e| ApiError::parameter("query", e))?;
-        let options = QueryOptions { text: Some(&self.text), lookback_ms: self.lookback_ms, per_step_stats: per_step };
+        let options = QueryOptions {
+            text: Some(&self.text),
+            lookback_ms: self.lookback_ms,
+            per_step_stats: per_step,
+            analyze: self.explain == Explain::Analyze,
+        };
         let (engine, storage) = (&components.engine, components.storage.as_ref());
         let prepared = began.elapsed();
+        if matches!(self.kind, Kind::Range { .. }) {
+            check_range_type(&expr)?;
+        }
         let evaluation = match self.kind {
-            Kind::Instant { t_ms } => engine.instant(&self.context, storage, &expr, t_ms, &options),
+            _ if self.explain == Explain::Plan => Evaluation::unevaluated(engine.explain(&expr)),
+            Kind::Instant { t_ms } => engine.instant(&self.context, storage, &expr, t_ms, &options)?,
             Kind::Range { start_ms, end_ms, step_ms } => {
-                check_range_type(&expr)?;
-                engine.range(&self.context, storage, &expr, start_ms, end_ms, step_ms, &options)
+                engine.range(&self.context, storage, &expr, start_ms, end_ms, step_ms, &options)?
             }
         };
         let evaluated = began.elapsed().saturating_sub(prepared);
-        Ok((evaluation?, Timings { queued, prepared, evaluated }))
+        Ok((evaluation, Timings { queued, prepared, evaluated }))
     }
 }
 

@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use ferula_model::FloatHistogram;
-use ferula_promql_engine::{SampleStats, SampleValue, SeriesPoints, Value};
+use ferula_promql_engine::{PlanNode, SampleStats, SampleValue, SeriesPoints, Value};
 
 use super::json::Json;
 use crate::query_metrics::Timings;
@@ -32,13 +32,57 @@ pub(super) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> 
         j.raw("],");
     }
     j.raw("\"totalQueryableSamples\":").integer(samples.total_queryable);
-    j.raw(",\"peakSamples\":").integer(samples.peak).raw("}}");
+    j.raw(",\"peakSamples\":").integer(samples.peak).raw(",\"samplesRead\":").integer(samples.read).raw("}}");
+    j.into_bytes()
+}
+
+/// A plan as a tree: every expression with what it cost and with its operands.
+pub(super) fn plan(nodes: &[PlanNode]) -> Vec<u8> {
+    let mut j = Json::new();
+    let mut open = 0;
+    for (i, n) in nodes.iter().enumerate() {
+        // Close what this one is not part of.
+        while open > n.depth {
+            j.raw("]}");
+            open -= 1;
+        }
+        if i > 0 && nodes.get(i - 1).is_some_and(|before| before.depth >= n.depth) {
+            j.raw(",");
+        }
+        j.raw("{\"node\":").string(n.kind).raw(",\"expr\":").string(&n.expr);
+        if !n.notes.is_empty() {
+            j.raw(",\"notes\":").string(&n.notes.join(", "));
+        }
+        if let Some(m) = &n.measured {
+            for (name, v) in [
+                ("evaluations", m.evaluations),
+                ("series", m.series),
+                ("samples", m.samples),
+                ("bytes", m.bytes),
+                ("samplesDecoded", m.samples_decoded),
+            ] {
+                j.raw(",\"").raw(name).raw("\":").integer(v);
+            }
+            j.raw(",\"seconds\":").raw(&format!("{}", m.time.as_secs_f64()));
+        }
+        j.raw(",\"operands\":[");
+        open = n.depth + 1;
+    }
+    for _ in 0..open {
+        j.raw("]}");
+    }
     j.into_bytes()
 }
 
 /// `{"resultType":...,"result":...,"stats":...}` piece by piece.
-pub(super) fn pieces(value: Value, stats: Option<Vec<u8>>) -> impl Iterator<Item = Vec<u8>> + Send {
-    let mut writer = Writer { value, stats, json: Json::new(), series: 0, phase: Phase::Start };
+///
+/// `explain` follows where it was asked for.
+pub(super) fn pieces(
+    value: Value,
+    stats: Option<Vec<u8>>,
+    explain: Option<Vec<u8>>,
+) -> impl Iterator<Item = Vec<u8>> + Send {
+    let mut writer = Writer { value, stats, explain, json: Json::new(), series: 0, phase: Phase::Start };
     std::iter::from_fn(move || writer.piece())
 }
 
@@ -55,6 +99,7 @@ enum Phase {
 struct Writer {
     value: Value,
     stats: Option<Vec<u8>>,
+    explain: Option<Vec<u8>>,
     json: Json,
     series: usize,
     phase: Phase,
@@ -72,6 +117,9 @@ impl Writer {
                 Phase::End => {
                     if let Some(stats) = self.stats.take() {
                         self.json.raw(",\"stats\":").raw_bytes(&stats);
+                    }
+                    if let Some(explain) = self.explain.take() {
+                        self.json.raw(",\"explain\":").raw_bytes(&explain);
                     }
                     self.json.raw("}");
                     self.phase = Phase::Done;
@@ -221,7 +269,7 @@ mod tests {
     use std::sync::Arc;
 
     fn text(value: Value) -> String {
-        String::from_utf8(pieces(value, None).flatten().collect()).unwrap()
+        String::from_utf8(pieces(value, None, None).flatten().collect()).unwrap()
     }
 
     #[test]
@@ -276,7 +324,7 @@ mod tests {
             histograms: vec![],
         };
         let value = Value::Matrix((0..10).map(series).collect());
-        let all: Vec<Vec<u8>> = pieces(value, Some(b"{}".to_vec())).collect();
+        let all: Vec<Vec<u8>> = pieces(value, Some(b"{}".to_vec()), None).collect();
         assert!(all.len() > 10 && all.iter().all(|p| p.len() < 2 * PIECE_BYTES));
         let whole: serde_json::Value = serde_json::from_slice(&all.concat()).unwrap();
         assert_eq!(whole["result"].as_array().unwrap().len(), 10);

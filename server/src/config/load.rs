@@ -1,5 +1,6 @@
 //! From a file, or a text that is built in, to a checked configuration and the files it names.
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -136,6 +137,24 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Error> {
     Ok(Loaded { config, scrape_configs: jobs.configs, yaml, rule_files, warnings, unbuilt: unbuilt.or(jobs.unbuilt) })
 }
 
+/// A number that changes when the configuration, or any file it names, changes: for `--config.auto-reload`. A
+/// configuration that cannot be read as one counts with its text alone.
+pub(crate) fn checksum(source: &Source) -> Result<u64, Error> {
+    let text = source.text()?;
+    let mut sum = std::hash::DefaultHasher::new();
+    text.hash(&mut sum);
+    if let Ok(config) = ferula_yaml::from_str::<Config>(&source.name(), &text) {
+        let dir = source.directory();
+        for pattern in config.rule_files.iter().chain(&config.scrape_config_files) {
+            for path in glob::files(Path::new(&join(&dir, pattern))) {
+                path.hash(&mut sum);
+                read(&path)?.hash(&mut sum);
+            }
+        }
+    }
+    Ok(sum.finish())
+}
+
 /// One file being read.
 struct Document {
     name: String,
@@ -268,15 +287,12 @@ fn not_built_in(config: &Config) -> Result<(), Problem> {
 }
 
 fn without_effect(config: &Config, warnings: &mut Vec<String>) {
-    let global = &config.global;
     let tsdb = config.storage.tsdb.clone().unwrap_or_default();
     for (set, what) in [
         (tsdb.stale_series_compaction_threshold > 0.0, "storage.tsdb.stale_series_compaction_threshold"),
         (tsdb.retention.as_ref().is_some_and(|r| r.percentage > 0.0), "storage.tsdb.retention.percentage"),
         (tsdb.chunk_encoding.as_ref().is_some_and(|e| e.floats != "xor"), "storage.tsdb.chunk_encoding.floats"),
         (config.tracing.is_some(), "tracing"),
-        (!global.query_log_file.is_empty(), "global.query_log_file"),
-        (!global.scrape_failure_log_file.is_empty(), "global.scrape_failure_log_file"),
     ] {
         if set {
             warnings.push(format!("{what} is configured, but not built in yet: it has no effect"));

@@ -17,8 +17,8 @@ pub use ferula_scraper_scrape::config::{GlobalConfig, RelabelConfig, ScrapeConfi
 
 pub use alerting::{AlertingConfig, AlertmanagerConfig, Sigv4};
 pub use glob::files as files_of;
-pub(crate) use load::read;
 pub use load::{Environment, LoadOptions, Loaded, Source, load};
+pub(crate) use load::{checksum, read};
 pub use other::{
     ChunkEncoding, ExemplarsConfig, OtlpConfig, RetentionConfig, RuntimeConfig, StorageConfig, TracingConfig,
     TsdbConfig,

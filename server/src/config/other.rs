@@ -107,6 +107,9 @@ impl StorageConfig {
             if retention.size != Bytes::default() {
                 options.retention_size_bytes = retention.size.0;
             }
+            if retention.percentage > 0.0 {
+                options.retention_percent = retention.percentage;
+            }
         }
         options
     }

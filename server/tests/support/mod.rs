@@ -137,6 +137,12 @@ impl Server {
 
     /// Stores samples through the remote-write receiver.
     pub async fn store(&self, series: &[Written<'_>]) {
+        let answer = self.try_store(series).await;
+        assert_eq!(answer.status, 204, "{}", answer.text);
+    }
+
+    /// As [`Server::store`]; it may be refused.
+    pub async fn try_store(&self, series: &[Written<'_>]) -> Answer {
         let timeseries = series
             .iter()
             .map(|(labels, samples)| TimeSeries {
@@ -150,8 +156,7 @@ impl Server {
             .collect();
         let body = WriteRequest { timeseries, metadata: vec![] }.encode_to_vec();
         let packed = snap::raw::Encoder::new().compress_vec(&body).unwrap();
-        let answer = self.post("/api/v1/write", "application/x-protobuf", packed).await;
-        assert_eq!(answer.status, 204, "{}", answer.text);
+        self.post("/api/v1/write", "application/x-protobuf", packed).await
     }
 }
 

@@ -70,6 +70,13 @@ impl Source for HeadSource<'_> {
             if chunks.is_empty() {
                 continue;
             }
+            if let Some(observed) = self.head.observed.get() {
+                for c in &chunks {
+                    observed.chunk_range_ms.observe((c.maxt_ms - c.mint_ms) as f64);
+                    observed.chunk_samples.observe(f64::from(c.encoding.count(&c.data)));
+                    observed.chunk_bytes.observe(c.data.len() as f64);
+                }
+            }
             let piece =
                 |c: ChunkView| Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data: c.data };
             let pieces = chunks.into_iter().map(piece).collect();

@@ -41,12 +41,14 @@ pub(super) struct Batch {
     kinds: HashMap<u64, Kind>,
 }
 
+#[derive(Debug)]
 pub(super) struct Pending {
     pub series: Arc<MemSeries>,
     pub t_ms: i64,
     pub value: PendingValue,
 }
 
+#[derive(Debug)]
 pub(super) enum PendingValue {
     Float(u64),
     Histogram(Box<Native>),
@@ -73,7 +75,8 @@ impl Kind {
 impl HeadAppender {
     pub fn new(head: Arc<Head>) -> Self {
         add(&head.counts.appenders, 1);
-        let batch = Batch { mint_ms: i64::MAX, maxt_ms: i64::MIN, ..Batch::default() };
+        let samples = head.spare_batch();
+        let batch = Batch { samples, mint_ms: i64::MAX, maxt_ms: i64::MIN, ..Batch::default() };
         HeadAppender { head, batch, appendable_from: None }
     }
 
@@ -207,6 +210,9 @@ impl Appender for HeadAppender {
         drop(state);
         let out_of_order = is_late || checked == Err(AppendError::OutOfOrder);
         if out_of_order {
+            if let Some(observed) = self.head.observed.get() {
+                observed.late_by_seconds.observe(self.head.max_time().saturating_sub(t_ms) as f64 / 1000.0);
+            }
             if options.reject_out_of_order || !self.head.takes_out_of_order(t_ms, self.head.max_time())? {
                 add(&self.head.counts.out_of_order, 1);
                 return Err(AppendError::OutOfOrder);

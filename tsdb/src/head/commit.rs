@@ -76,13 +76,15 @@ impl Head {
             new.dedup_by_key(|s| s.series_ref());
             let mut out = Vec::with_capacity(new.len() * 200);
             record::series::encode(new.iter().map(|s| (s.series_ref(), *s as &dyn LabelView)), &mut out);
-            fresh = Some(out.clone());
-            records.push(compressor.compress(out));
+            records.push(compressor.compress(&out));
+            fresh = Some(out);
         }
         if !batch.metadata.is_empty() {
-            let mut out = Vec::new();
-            record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref(), m)), &mut out);
-            records.push(compressor.compress(out));
+            records.push(
+                compressor.record(|out| {
+                    record::metadata::encode(batch.metadata.iter().map(|(s, m)| (s.series_ref(), m)), out)
+                }),
+            );
         }
         let mut from = 0;
         for to in batch.borders() {
@@ -90,9 +92,8 @@ impl Head {
             from = to;
         }
         if !batch.exemplars.is_empty() {
-            let mut out = Vec::new();
-            record::exemplars::encode(batch.exemplars.iter().map(|(_, e)| e), &mut out);
-            records.push(compressor.compress(out));
+            records
+                .push(compressor.record(|out| record::exemplars::encode(batch.exemplars.iter().map(|(_, e)| e), out)));
         }
         (records, fresh)
     }
@@ -119,9 +120,10 @@ impl Head {
             })
             .peekable();
         if floats.peek().is_some() {
-            let mut out = Vec::with_capacity(part.len() * 12 + 32);
-            record::samples::encode(self.samples_kind(), floats, &mut out);
-            records.push(compressor.compress(out));
+            records.push(compressor.record(|out| {
+                out.reserve(part.len() * 12 + 32);
+                record::samples::encode(self.samples_kind(), floats, out);
+            }));
         }
         if batch.histograms == 0 {
             return;
@@ -136,9 +138,7 @@ impl Head {
                 })
                 .peekable();
             if of_kind.peek().is_some() {
-                let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind, &mut out);
-                records.push(compressor.compress(out));
+                records.push(compressor.record(|out| record::histograms::encode(kind, of_kind, out)));
             }
         }
     }
@@ -148,7 +148,7 @@ impl Head {
     }
 
     /// Returns what had to be kept beside the chunks.
-    fn apply(&self, batch: Batch, stats: &mut CommitStats) -> Late {
+    fn apply(&self, mut batch: Batch, stats: &mut CommitStats) -> Late {
         let commit = self.isolation.begin();
         let mark = (commit.id, self.isolation.low_watermark());
         // Compaction may have begun since the samples were checked: what it cuts off is refused from here on.
@@ -158,7 +158,7 @@ impl Head {
         let is_late = |result: Result<bool, AppendError>, t_ms| {
             result == Err(AppendError::OutOfOrder) && self.takes_out_of_order(t_ms, head_max) == Ok(true)
         };
-        for (i, Pending { series, t_ms, value }) in batch.samples.into_iter().enumerate() {
+        for (i, Pending { series, t_ms, value }) in batch.samples.drain(..).enumerate() {
             let start_ms = batch.starts.get(i).copied().unwrap_or(0);
             let mut store = |chunk| self.store_chunk(series.series_ref(), chunk);
             let mut state = series.state();
@@ -178,7 +178,7 @@ impl Head {
                     self.count_refused(result, stats);
                 }
                 PendingValue::Histogram(native) => {
-                    let kept = if self.wbl.is_some() { Some(Arc::new((*native).clone())) } else { None };
+                    let kept = if self.wbl.get().is_some() { Some(Arc::new((*native).clone())) } else { None };
                     let mut result = match t_ms < valid_from {
                         true => Err(AppendError::OutOfOrder),
                         false => state.append_histogram(start_ms, t_ms, *native, mark, self.rules, &mut store),
@@ -195,6 +195,7 @@ impl Head {
                 }
             }
         }
+        self.give_back(std::mem::take(&mut batch.samples));
         if !batch.metadata.is_empty() {
             let mut table = self.metadata();
             batch.metadata.iter().for_each(|(s, m)| table.set(s.series_ref(), m));
@@ -210,7 +211,7 @@ impl Head {
 
     /// Logs what came out of order a second time: the other log is cut by time.
     pub(super) fn log_late(&self, late: Late, durability: Durability) -> Result<(), Error> {
-        let Some(wbl) = &self.wbl else { return Ok(()) };
+        let Some(wbl) = self.wbl.get() else { return Ok(()) };
         if late.floats.is_empty() && late.histograms.is_empty() {
             return Ok(());
         }
@@ -239,18 +240,15 @@ impl Late {
     fn records(self, with_starts: bool, compressor: &mut Compressor) -> Vec<Packed> {
         let mut records = Vec::new();
         if !self.floats.is_empty() {
-            let mut out = Vec::new();
             let kind = if with_starts { format::SAMPLES_V2 } else { format::SAMPLES };
-            record::samples::encode(kind, self.floats.into_iter(), &mut out);
-            records.push(compressor.compress(out));
+            records.push(compressor.record(|out| record::samples::encode(kind, self.floats.into_iter(), out)));
         }
         for kind in format::ALL_HISTOGRAMS {
             let is_of_kind = |h: &Native| record::histograms::kind_of(h, with_starts) == kind;
             let mut of_kind = self.histograms.iter().filter(|(.., h)| is_of_kind(h)).peekable();
             if of_kind.peek().is_some() {
-                let mut out = Vec::new();
-                record::histograms::encode(kind, of_kind.map(|(s, start, t, h)| (*s, *start, *t, &**h)), &mut out);
-                records.push(compressor.compress(out));
+                let of_kind = of_kind.map(|(s, start, t, h)| (*s, *start, *t, &**h));
+                records.push(compressor.record(|out| record::histograms::encode(kind, of_kind, out)));
             }
         }
         records

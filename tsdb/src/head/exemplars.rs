@@ -33,6 +33,14 @@ impl Exemplars {
     pub fn len(&self) -> usize {
         self.ring.len()
     }
+    /// Number of series that have any.
+    pub fn series(&self) -> usize {
+        self.newest.len()
+    }
+    /// Time of the oldest in the ring.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.ring.front().map(|e| e.t_ms)
+    }
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }

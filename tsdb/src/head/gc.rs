@@ -12,6 +12,7 @@ impl Head {
     /// Drops every sample before `mint_ms` that lies in a whole chunk before it, and the series that are empty then.
     /// Readers keep what they already took.
     pub fn truncate_memory(&self, mint_ms: i64) {
+        let began = std::time::Instant::now();
         let mut empty = Vec::new();
         let mut oldest = i64::MAX;
         for series in self.series.all() {
@@ -37,6 +38,9 @@ impl Head {
             !intervals.is_empty()
         });
         add(&self.counts.truncations, 1);
+        if let Some(observed) = self.observed.get() {
+            observed.head_gc.observe_duration(began.elapsed());
+        }
     }
 
     /// Removes series that are empty and that no appender or reader holds.

@@ -54,6 +54,9 @@ impl Isolation {
     pub fn low_watermark(&self) -> u64 {
         self.low.load(Ordering::Acquire)
     }
+    pub fn high_watermark(&self) -> u64 {
+        self.state().last
+    }
     /// Begins to apply a commit; its samples stay hidden until the answer is dropped.
     pub fn begin(&self) -> Commit<'_> {
         let mut s = self.state();

@@ -22,15 +22,17 @@ pub mod series;
 pub mod symbols;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use ferula_model::{LabelView, Labels, Metadata, SeriesRef};
 use ferula_storage::AppendError;
 use hashbrown::HashMap;
 
+use crate::observed::Observed;
 use crate::options::Options;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
+use append::Pending;
 use deferred::{Deferred, Fresh};
 use exemplars::Exemplars;
 use head_chunks::HeadChunks;
@@ -38,8 +40,12 @@ use index::SeriesIndex;
 use isolation::Isolation;
 use metadata::SeriesMetadata;
 use postings::Postings;
-use series::{CutRules, FullChunk, MemSeries};
+use series::{ChunkData, CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
+
+/// Samples of the largest batch whose memory is kept, and how many such are.
+const SPARE_MAX: usize = 1 << 15;
+const SPARES_MAX: usize = 4;
 
 /// Deleted stretches of a series, both bounds inclusive.
 pub type Intervals = Vec<(i64, i64)>;
@@ -57,20 +63,21 @@ pub struct Head {
     pub(crate) wal: Option<Arc<Wal>>,
     pub(crate) chunks: Option<HeadChunks>,
     /// Log of the samples that came out of order.
-    pub(crate) wbl: Option<Arc<Wal>>,
+    pub(crate) wbl: OnceLock<Arc<Wal>>,
     /// Held shared from writing a batch to the log until it is applied: who holds it alone knows that everything before
     /// the end of the log is applied.
     pub(crate) gate: RwLock<()>,
     pub(crate) deferred: Deferred,
     /// Series records written to the log since somebody last asked.
     pub(crate) fresh: Mutex<Fresh>,
-    out_of_order_window_ms: i64,
+    out_of_order_window_ms: AtomicI64,
     pub(crate) start_times: bool,
     pub(crate) metadata_records: bool,
     metadata: Mutex<SeriesMetadata>,
     compression: Compression,
     /// Idle ones: their tables are too large to be made for each commit.
     compressors: Mutex<Vec<Compressor>>,
+    spare_batches: Mutex<Vec<Vec<Pending>>>,
     pub(crate) rules: CutRules,
     max_series: u64,
     last_ref: AtomicU64,
@@ -80,6 +87,8 @@ pub struct Head {
     /// What is older belongs to blocks and is refused.
     min_valid_time: AtomicI64,
     pub(crate) counts: Counts,
+    /// Set when the metrics are registered.
+    pub(crate) observed: OnceLock<Observed>,
     /// Grows with every series made or removed.
     pub(crate) generation: AtomicU64,
 }
@@ -102,6 +111,10 @@ pub struct Counts {
     pub exemplars_out_of_order: AtomicU64,
     pub appenders: AtomicU64,
     pub truncations: AtomicU64,
+    pub chunks_mapped: AtomicU64,
+    pub series_not_found: AtomicU64,
+    pub out_of_order_histograms: AtomicU64,
+    pub out_of_order_histograms_appended: AtomicU64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
@@ -120,16 +133,17 @@ impl Head {
             aliases: RwLock::default(),
             wal,
             chunks: None,
-            wbl: None,
+            wbl: OnceLock::new(),
             gate: RwLock::default(),
             deferred: Deferred::default(),
             fresh: Mutex::default(),
-            out_of_order_window_ms: options.out_of_order_window_ms.max(0),
+            out_of_order_window_ms: AtomicI64::new(options.out_of_order_window_ms.max(0)),
             start_times: options.start_times,
             metadata_records: options.metadata_records,
             metadata: Mutex::default(),
             compression: options.wal_compression,
             compressors: Mutex::default(),
+            spare_batches: Mutex::default(),
             rules: CutRules {
                 chunk_range_ms: options.block_range_ms.max(1),
                 samples_per_chunk: options.samples_per_chunk.clamp(4, 10_000),
@@ -142,6 +156,7 @@ impl Head {
             max_time: AtomicI64::new(i64::MIN),
             min_valid_time: AtomicI64::new(i64::MIN),
             counts: Counts::default(),
+            observed: OnceLock::new(),
             generation: AtomicU64::new(0),
         }
     }
@@ -169,7 +184,7 @@ impl Head {
     }
     /// Whether a sample that is too late for the chunks may be kept beside them, given the head's newest time.
     pub(crate) fn takes_out_of_order(&self, t_ms: i64, head_max_ms: i64) -> Result<bool, AppendError> {
-        match self.out_of_order_window_ms {
+        match self.out_of_order_window_ms.load(Ordering::Relaxed) {
             0 => Ok(false),
             window if t_ms >= head_max_ms.saturating_sub(window) => Ok(true),
             _ => {
@@ -177,6 +192,9 @@ impl Head {
                 Err(AppendError::TooOld)
             }
         }
+    }
+    pub(crate) fn set_out_of_order_window(&self, window_ms: i64) {
+        self.out_of_order_window_ms.store(window_ms, Ordering::Relaxed);
     }
     pub(crate) fn min_valid_time(&self) -> i64 {
         self.min_valid_time.load(Ordering::Acquire)
@@ -207,8 +225,22 @@ impl Head {
         let idle = self.compressors.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut compressor = idle.unwrap_or_else(|| Compressor::new(self.compression));
         let result = f(&mut compressor);
+        if let Some(wal) = &self.wal {
+            wal.stats.bytes_saved.fetch_add(std::mem::take(&mut compressor.saved), Ordering::Relaxed);
+        }
         self.compressors.lock().unwrap_or_else(PoisonError::into_inner).push(compressor);
         result
+    }
+    /// An empty list for a batch, with the memory of an earlier one.
+    fn spare_batch(&self) -> Vec<Pending> {
+        self.spare_batches.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+    /// Keeps the memory of an applied batch for another.
+    fn give_back(&self, batch: Vec<Pending>) {
+        let mut spare = self.spare_batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if batch.capacity() <= SPARE_MAX && spare.len() < SPARES_MAX {
+            spare.push(batch);
+        }
     }
     pub(crate) fn exemplars(&self) -> MutexGuard<'_, Exemplars> {
         self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)
@@ -285,7 +317,11 @@ impl Head {
     pub(crate) fn store_chunk(&self, series_ref: u64, chunk: FullChunk) -> FullChunk {
         add(&self.counts.chunks_created, 1);
         match &self.chunks {
-            Some(c) => c.store(series_ref, chunk),
+            Some(c) => {
+                let stored = c.store(series_ref, chunk);
+                add(&self.counts.chunks_mapped, u64::from(matches!(stored.data, ChunkData::File(_))));
+                stored
+            }
             None => chunk,
         }
     }

@@ -58,7 +58,7 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
         while reader.next(&mut input) {
             match filter(&input, keep, &mut stats) {
                 Ok(Some(filtered)) => {
-                    out.write(vec![compressor.compress(filtered)])?;
+                    out.write(vec![compressor.compress(&filtered)])?;
                     written += 1;
                 }
                 Ok(None) => {}

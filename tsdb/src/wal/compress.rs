@@ -10,30 +10,74 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// As flags and metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Snappy => "snappy",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
 /// Compresses record by record, keeping its state and memory.
 pub struct Compressor {
     kind: Compression,
     snappy: snap::raw::Encoder,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    /// A record being made, and its compressed form: both larger than what is handed out in the end.
+    raw: Vec<u8>,
+    packed: Vec<u8>,
+    /// Bytes that compression saved so far.
+    pub saved: u64,
 }
+
+/// Buffers beyond this are given back.
+const BUFFER_MAX: usize = 4 << 20;
 
 impl Compressor {
     pub fn new(kind: Compression) -> Compressor {
         let zstd = if kind == Compression::Zstd { zstd::bulk::Compressor::new(1).ok() } else { None };
-        Compressor { kind, snappy: snap::raw::Encoder::new(), zstd }
+        let (raw, packed) = (Vec::new(), Vec::new());
+        Compressor { kind, snappy: snap::raw::Encoder::new(), zstd, raw, packed, saved: 0 }
+    }
+    /// As [`Compressor::compress`], of what `fill` appends to an empty buffer.
+    pub fn record(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> (Vec<u8>, u8) {
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.clear();
+        fill(&mut raw);
+        let packed = self.compress(&raw);
+        if raw.capacity() <= BUFFER_MAX {
+            self.raw = raw;
+        }
+        packed
     }
     /// The bytes to frame and the flag that says how they were compressed. What does not get smaller stays plain, as
-    /// upstream does it.
-    pub fn compress(&mut self, record: Vec<u8>) -> (Vec<u8>, u8) {
-        let packed = match (self.kind, &mut self.zstd) {
-            (Compression::None, _) => None,
-            (Compression::Zstd, Some(z)) => z.compress(&record).ok().map(|p| (p, ZSTD)),
-            (Compression::Snappy | Compression::Zstd, _) => self.snappy.compress_vec(&record).ok().map(|p| (p, SNAPPY)),
+    /// upstream does it. The bytes take no more memory than they are long: they wait for the next sync.
+    pub fn compress(&mut self, record: &[u8]) -> (Vec<u8>, u8) {
+        let (n, flag) = match (self.kind, &mut self.zstd) {
+            (Compression::None, _) => (None, 0),
+            (Compression::Zstd, Some(z)) => {
+                self.packed.resize(zstd::zstd_safe::compress_bound(record.len()), 0);
+                (z.compress_to_buffer(record, &mut self.packed[..]).ok(), ZSTD)
+            }
+            (Compression::Snappy | Compression::Zstd, _) => {
+                self.packed.resize(snap::raw::max_compress_len(record.len()), 0);
+                (self.snappy.compress(record, &mut self.packed).ok(), SNAPPY)
+            }
         };
-        match packed {
-            Some((p, flag)) if p.len() < record.len() => (p, flag),
-            _ => (record, 0),
+        let result = match n.and_then(|n| self.packed.get(..n)) {
+            Some(packed) if packed.len() < record.len() => {
+                self.saved += (record.len() - packed.len()) as u64;
+                (packed.to_vec(), flag)
+            }
+            _ => (record.to_vec(), 0),
+        };
+        if self.packed.capacity() > BUFFER_MAX {
+            self.packed = Vec::new();
         }
+        result
     }
 }
 

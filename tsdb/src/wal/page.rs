@@ -8,9 +8,10 @@ fn left_in_page(offset: u64) -> usize {
 }
 
 /// Appends the fragments of one record, whose first byte will lie at `offset` of the segment; fills a page whose rest is
-/// too short with zeros first.
-pub fn frame(out: &mut Vec<u8>, offset: u64, record: &[u8], flags: u8) {
+/// too short with zeros first. Returns how many.
+pub fn frame(out: &mut Vec<u8>, offset: u64, record: &[u8], flags: u8) -> u64 {
     let start = out.len();
+    let mut fragments = 0;
     let mut rest = record;
     let mut is_first = true;
     loop {
@@ -34,8 +35,9 @@ pub fn frame(out: &mut Vec<u8>, offset: u64, record: &[u8], flags: u8) {
         out.extend_from_slice(fragment);
         rest = more;
         is_first = false;
+        fragments += 1;
         if rest.is_empty() {
-            return;
+            return fragments;
         }
     }
 }

@@ -7,15 +7,16 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ferula_fs::{File, Fs, Open};
+use ferula_instrument::Summary;
 
 use super::{page, segment};
 use crate::encoding::crc;
 use crate::error::Error;
 use crate::format::restart::BOUND_BYTES;
-use crate::format::wal::SEGMENT_BYTES;
+use crate::format::wal::{PAGE, SEGMENT_BYTES};
 
 /// A place in the log: everything before it has been written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +61,11 @@ pub struct Stats {
     pub writes_failed: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_nanos: AtomicU64,
+    pub writes: AtomicU64,
+    pub fragments: AtomicU64,
+    pub pages_completed: AtomicU64,
+    /// Set when the metrics are registered.
+    pub fsync: OnceLock<Summary>,
 }
 
 #[derive(Debug)]
@@ -196,13 +202,16 @@ impl Wal {
         w.out.clear();
         for (record, flags) in records {
             let at = w.offset + w.out.len() as u64;
-            page::frame(&mut w.out, at, record, *flags);
+            self.stats.fragments.fetch_add(page::frame(&mut w.out, at, record, *flags), Ordering::Relaxed);
         }
         if let Err(e) = w.file.append(&w.out) {
             self.cut_back(w);
             return Err(Error::io("writing", &segment::path(&self.dir, w.segment))(e));
         }
+        let pages_before = w.offset / PAGE as u64;
         w.offset += w.out.len() as u64;
+        self.stats.pages_completed.fetch_add(w.offset / PAGE as u64 - pages_before, Ordering::Relaxed);
+        self.stats.writes.fetch_add(1, Ordering::Relaxed);
         self.stats.bytes_written.fetch_add(w.out.len() as u64, Ordering::Relaxed);
         if w.out.capacity() > 4 << 20 {
             w.out = Vec::new();
@@ -304,6 +313,9 @@ impl Wal {
         let result = file.sync_data(); // earlier segments were synced when they were closed
         self.stats.syncs.fetch_add(1, Ordering::Relaxed);
         self.stats.sync_nanos.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        if let Some(seconds) = self.stats.fsync.get() {
+            seconds.observe_duration(started.elapsed());
+        }
         let result = self.synced_or_rescued(result, &file, upto);
         let mut s = lock(&self.sync);
         s.running = false;

@@ -219,6 +219,11 @@ impl Fs for Faulty {
         s.alive()?;
         Ok(s.capacity_bytes.saturating_sub(s.tree.used_bytes()))
     }
+    fn total_space(&self, _: &Path) -> io::Result<u64> {
+        let s = self.state();
+        s.alive()?;
+        Ok(s.capacity_bytes)
+    }
     fn lock(&self, path: &Path) -> io::Result<Lock> {
         drop(self.open(path, Open::Append)?);
         let mut s = self.state();

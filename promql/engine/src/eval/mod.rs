@@ -16,12 +16,15 @@ mod set_ops;
 mod shared;
 mod stats_only;
 
+use std::time::Instant;
+
 use ferula_promql_parser::{Expr, ValueType};
 
 use crate::column::{Column, Stream, map, stream};
 use crate::error::QueryError;
 use crate::functions;
 use crate::grid::Grid;
+use crate::plan::{Analysis, Measured};
 use crate::query::Query;
 
 pub(crate) use extent::extent;
@@ -62,6 +65,42 @@ impl<'a> Output<'a> {
 
 /// Evaluates `expr` at every step of `grid`. Streams borrow the query and the expression.
 pub(crate) fn eval<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
+    match &q.analysis {
+        None => eval_all(q, expr, grid),
+        Some(analysis) => measured(q, analysis, expr, grid),
+    }
+}
+
+/// As [`eval_all`], noting what it costs: opening it, and every series that is asked of it.
+fn measured<'a>(
+    q: &'a Query<'a>,
+    analysis: &'a Analysis,
+    expr: &'a Expr,
+    grid: Grid,
+) -> Result<Output<'a>, QueryError> {
+    let span = (expr.span().start, expr.span().end);
+    let start = move || (Instant::now(), q.samples.decoded());
+    let cost = move |(began, decoded): (Instant, u64)| Measured {
+        time: began.elapsed(),
+        samples_decoded: q.samples.decoded() - decoded,
+        ..Measured::default()
+    };
+    let begun = start();
+    let out = eval_all(q, expr, grid)?;
+    let samples = if let Output::Scalar(v) = &out { v.len() as u64 } else { 0 };
+    analysis.add(span, Measured { evaluations: 1, samples, bytes: 8 * samples, ..cost(begun) });
+    let Output::Series(mut input) = out else { return Ok(out) };
+    Ok(Output::Series(stream(move || {
+        let begun = start();
+        let next = input.next()?;
+        let found = next.as_ref().map_or((0, 0, 0), |c| (1, c.samples(), c.bytes()));
+        let (series, samples, bytes) = found;
+        analysis.add(span, Measured { series, samples, bytes, ..cost(begun) });
+        Ok(next)
+    })))
+}
+
+fn eval_all<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
     q.admit(grid)?;
     q.tick(1)?;
     if grid.n > 1024 {

@@ -155,6 +155,8 @@ pub(crate) struct Plan {
     /// Changes whenever the bounds do.
     pub version: u64,
     read: u64,
+    /// Without what the window before had.
+    fresh: u64,
     widest: u64,
     /// Steps whose window is not empty.
     filled: u64,
@@ -169,14 +171,16 @@ impl Plan {
         self.times.extend_from_slice(times);
         self.bounds.clear();
         self.version += 1;
-        (self.read, self.widest, self.filled) = (0, 0, 0);
-        let (mut from, mut to) = (0, 0);
+        (self.read, self.fresh, self.widest, self.filled) = (0, 0, 0, 0);
+        let (mut from, mut to, mut seen) = (0, 0, 0);
         for step in 0..steps.n {
             let end = steps.at(step);
             advance(times, &mut from, end.saturating_sub(range_ms));
             advance(times, &mut to, end);
             self.bounds.push((from as u32, to as u32));
             self.read += (to - from) as u64;
+            self.fresh += to.saturating_sub(from.max(seen)) as u64;
+            seen = to;
             self.filled += u64::from(from < to);
             self.widest = self.widest.max((to - from) as u64);
         }
@@ -357,7 +361,7 @@ impl<'a> SeriesWindows<'a> {
             }
         }
         if self.counted {
-            self.q.samples.add_read(self.plan.read);
+            self.q.samples.add_read(self.plan.read, self.plan.fresh);
         }
         self.q.hold_briefly(self.plan.widest + self.plan.filled)?;
         self.q.tick(1 + (self.plan.read >> 8) as u32)
@@ -372,6 +376,7 @@ impl<'a> SeriesWindows<'a> {
         let p = &self.points;
         let (mut fl, mut fh, mut hl, mut hh) = (0, 0, 0, 0);
         let (mut read, mut widest, mut filled, mut pending) = (0u64, 0u64, 0u64, 0u64);
+        let (mut fresh, mut seen) = (0u64, (0, 0));
         let histogram_weight = p.histograms.first().map_or(0, |h| histogram_samples(h));
         for step in 0..self.times.n {
             let end_ms = self.times.at(step);
@@ -387,6 +392,9 @@ impl<'a> SeriesWindows<'a> {
             }
             let samples = (fh - fl) as u64 + (hh - hl) as u64 * histogram_weight;
             read += samples;
+            fresh += fh.saturating_sub(fl.max(seen.0)) as u64;
+            fresh += hh.saturating_sub(hl.max(seen.1)) as u64 * histogram_weight;
+            seen = (fh, hh);
             widest = widest.max(samples);
             filled += 1;
             if self.counted && self.q.samples.wants_steps() {
@@ -412,7 +420,7 @@ impl<'a> SeriesWindows<'a> {
             })?;
         }
         if self.counted {
-            self.q.samples.add_read(read);
+            self.q.samples.add_read(read, fresh);
         }
         self.q.hold_briefly(widest + filled)?;
         self.q.tick(1 + (read >> 8) as u32)
@@ -452,7 +460,7 @@ pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &VectorSelector, grid: G
                 }
             }
             if !c.is_vacant() {
-                q.samples.add_read(c.samples());
+                q.samples.add_read(c.samples(), c.samples());
                 return Ok(Some(c));
             }
         }

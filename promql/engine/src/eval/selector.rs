@@ -278,7 +278,7 @@ impl<'a> Walk<'a> {
     fn finish(mut self) -> Result<Option<Column>, QueryError> {
         self.settle(i64::MAX);
         if self.counted {
-            self.q.samples.add_read(self.samples);
+            self.q.samples.add_read(self.samples, self.samples);
         }
         Ok(self.any.then_some(self.out))
     }

@@ -33,6 +33,7 @@ type Holding = Option<Arc<Held>>;
 struct Held {
     columns: Vec<Column>,
     read: u64,
+    fresh: u64,
     steps: Vec<u64>,
 }
 
@@ -96,7 +97,8 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, id: usize, expr: &'a Expr, grid: Grid) 
         Some(None) => return super::eval_node(q, expr, grid)?.series(),
         None => {}
     }
-    let (notes, read, steps) = (q.notes.len(), q.samples.read(), q.samples.steps());
+    let (notes, read, fresh) = (q.notes.len(), q.samples.read(), q.samples.fresh());
+    let steps = q.samples.steps();
     let mut input = super::eval_node(q, expr, grid)?.series()?;
     let (mut columns, mut points) = (Vec::new(), 0);
     while let Some(c) = input.next()? {
@@ -118,13 +120,18 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, id: usize, expr: &'a Expr, grid: Grid) 
     }
     q.charge(columns.iter().map(Column::bytes).sum())?;
     let steps = q.samples.steps().iter().zip(&steps).map(|(now, before)| now - before).collect();
-    let held = Arc::new(Held { columns: columns.clone(), read: q.samples.read() - read, steps });
+    let held = Arc::new(Held {
+        columns: columns.clone(),
+        read: q.samples.read() - read,
+        fresh: q.samples.fresh() - fresh,
+        steps,
+    });
     lock().insert(key, Some(held));
     Ok(from_vec(columns))
 }
 
 fn again<'a>(q: &'a Query<'a>, held: Arc<Held>) -> Stream<'a> {
-    q.samples.add_read(held.read);
+    q.samples.add_read(held.read, held.fresh);
     for (step, n) in held.steps.iter().enumerate().filter(|(_, n)| **n > 0) {
         q.samples.add_read_at(step, *n);
     }

@@ -1,6 +1,6 @@
 //! Pieces of label sets that several roles share.
-use ferula_kube::ObjectMeta;
 use ferula_kube::{Container, Node, Pod, Service};
+use ferula_kube::{ObjectMeta, OwnerReference};
 use ferula_model::{Labels, LabelsBuilder};
 
 use crate::group::{ADDRESS, TargetGroup};
@@ -33,6 +33,11 @@ pub(super) fn name(meta: &ObjectMeta) -> &str {
     meta.name.as_deref().unwrap_or("")
 }
 
+/// The owner that manages an object.
+pub(super) fn controller(meta: &ObjectMeta) -> Option<&OwnerReference> {
+    meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))
+}
+
 pub(super) fn add_node(b: &mut LabelsBuilder, node: &Node) {
     b.set("__meta_kubernetes_node_provider_id", &node.spec.provider_id);
     add_meta(b, &node.metadata, "node");
@@ -52,8 +57,7 @@ pub(super) fn add_pod(b: &mut LabelsBuilder, pod: &Pod) {
     b.set("__meta_kubernetes_pod_host_ip", &pod.status.host_ip);
     b.set("__meta_kubernetes_pod_uid", pod.metadata.uid.as_deref().unwrap_or(""));
     add_meta(b, &pod.metadata, "pod");
-    let controller = pod.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-    if let Some(owner) = controller {
+    if let Some(owner) = controller(&pod.metadata) {
         b.set("__meta_kubernetes_pod_controller_kind", &owner.kind);
         b.set("__meta_kubernetes_pod_controller_name", &owner.name);
     }

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferula_kube::{
-    Cluster, EndpointSlice, Endpoints, Ingress, Namespace, Node, Pod, Scope, Service, Store, WatchEvents, own_namespace,
+    Cluster, EndpointSlice, Endpoints, Ingress, Job, Namespace, Node, Pod, ReplicaSet, Scope, Service, Store,
+    WatchEvents, own_namespace,
 };
 use tokio::sync::watch;
 
@@ -93,6 +94,9 @@ struct Watched {
     slices: Vec<Arc<Store<EndpointSlice>>>,
     ingresses: Vec<Arc<Store<Ingress>>>,
     namespaces: Vec<Arc<Store<Namespace>>>,
+    replica_sets: Vec<Arc<Store<ReplicaSet>>>,
+    jobs: Vec<Arc<Store<Job>>>,
+    attach: AttachMetadata,
 }
 
 /// Events of all stores: applied, deleted, failures.
@@ -118,6 +122,17 @@ impl Watched {
         }
         let behind = matches!(role, Role::Endpoints | Role::EndpointSlice);
         let attach = &config.attach_metadata;
+        // What stands above pods, without the pods' selectors.
+        macro_rules! above {
+            ($wanted:expr) => {
+                if $wanted && role == Role::Pod {
+                    let scopes = namespaces.iter().map(|ns| Scope { namespace: ns.clone(), ..Scope::default() });
+                    scopes.map(|scope| cluster.watch(scope)).collect()
+                } else {
+                    Vec::new()
+                }
+            };
+        }
         let node_scope = scope(Role::Node, "");
         let wants_nodes = role == Role::Node || attach.node && (behind || role == Role::Pod);
         Ok(Watched {
@@ -129,6 +144,9 @@ impl Watched {
             slices: stores!(role == Role::EndpointSlice, Role::EndpointSlice),
             ingresses: stores!(role == Role::Ingress, Role::Ingress),
             namespaces: if attach.namespace { vec![cluster.watch(Scope::default())] } else { Vec::new() },
+            replica_sets: above!(attach.deployment),
+            jobs: above!(attach.job || attach.cronjob),
+            attach: attach.clone(),
         })
     }
 
@@ -141,6 +159,8 @@ impl Watched {
         all.extend(self.slices.iter().map(|s| s.version()));
         all.extend(self.ingresses.iter().map(|s| s.version()));
         all.extend(self.namespaces.iter().map(|s| s.version()));
+        all.extend(self.replica_sets.iter().map(|s| s.version()));
+        all.extend(self.jobs.iter().map(|s| s.version()));
         all
     }
 
@@ -152,6 +172,8 @@ impl Watched {
         all.extend(self.slices.iter().map(|s| s.last_error()));
         all.extend(self.ingresses.iter().map(|s| s.last_error()));
         all.extend(self.namespaces.iter().map(|s| s.last_error()));
+        all.extend(self.replica_sets.iter().map(|s| s.last_error()));
+        all.extend(self.jobs.iter().map(|s| s.last_error()));
         all.into_iter().flatten().next()
     }
 
@@ -169,6 +191,8 @@ impl Watched {
         self.slices.iter().for_each(|s| add(&s.events));
         self.ingresses.iter().for_each(|s| add(&s.events));
         self.namespaces.iter().for_each(|s| add(&s.events));
+        self.replica_sets.iter().for_each(|s| add(&s.events));
+        self.jobs.iter().for_each(|s| add(&s.events));
         sum
     }
 
@@ -202,5 +226,14 @@ impl Others for Watched {
     }
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         self.namespaces.iter().find_map(|s| s.get("", name))
+    }
+    fn replica_set(&self, namespace: &str, name: &str) -> Option<Arc<ReplicaSet>> {
+        self.replica_sets.iter().find_map(|s| s.get(namespace, name))
+    }
+    fn job(&self, namespace: &str, name: &str) -> Option<Arc<Job>> {
+        self.jobs.iter().find_map(|s| s.get(namespace, name))
+    }
+    fn attach(&self) -> &AttachMetadata {
+        &self.attach
     }
 }

@@ -2,12 +2,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferula_kube::{EndpointSlice, Endpoints, Ingress, Namespace, Node, ObjectReference, Pod, Service};
+use ferula_kube::{EndpointSlice, Endpoints, Ingress, Job, Namespace, Node, ObjectReference, Pod, ReplicaSet, Service};
 use ferula_model::{Labels, LabelsBuilder};
 
+use super::AttachMetadata;
 use super::labels::{
-    NAMESPACE, add_container_port, add_meta, add_node, add_object_labels, add_pod, add_service, containers, group,
-    join, name, namespace, sanitize, target,
+    NAMESPACE, add_container_port, add_meta, add_node, add_object_labels, add_pod, add_service, containers, controller,
+    group, join, name, namespace, sanitize, target,
 };
 use crate::group::TargetGroup;
 
@@ -19,6 +20,12 @@ pub(super) trait Others {
     fn node(&self, name: &str) -> Option<Arc<Node>>;
     /// `None` unless namespaces are to be attached.
     fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;
+    /// Of replica sets: `None` unless deployments are to be attached.
+    fn replica_set(&self, namespace: &str, name: &str) -> Option<Arc<ReplicaSet>>;
+    /// `None` unless jobs or cron jobs are to be attached.
+    fn job(&self, namespace: &str, name: &str) -> Option<Arc<Job>>;
+    /// Which of the two.
+    fn attach(&self) -> &AttachMetadata;
 }
 
 fn attach_namespace(b: &mut LabelsBuilder, others: &dyn Others, of: &str) {
@@ -30,6 +37,30 @@ fn attach_namespace(b: &mut LabelsBuilder, others: &dyn Others, of: &str) {
 fn attach_node(b: &mut LabelsBuilder, others: &dyn Others, of: &str) {
     if let Some(node) = others.node(of) {
         add_node(b, &node);
+    }
+}
+
+/// The controllers above a pod's own.
+fn attach_controllers(b: &mut LabelsBuilder, others: &dyn Others, pod: &Pod) {
+    let Some(owner) = controller(&pod.metadata) else { return };
+    let (ns, attach) = (namespace(&pod.metadata), others.attach());
+    match owner.kind.as_str() {
+        "ReplicaSet" => {
+            let set = others.replica_set(ns, &owner.name);
+            if let Some(above) = set.as_ref().and_then(|s| controller(&s.metadata)).filter(|o| o.kind == "Deployment") {
+                b.set("__meta_kubernetes_pod_deployment_name", &above.name);
+            }
+        }
+        "Job" => {
+            let Some(job) = others.job(ns, &owner.name) else { return };
+            if attach.job {
+                b.set("__meta_kubernetes_pod_job_name", name(&job.metadata));
+            }
+            if let Some(above) = controller(&job.metadata).filter(|o| attach.cronjob && o.kind == "CronJob") {
+                b.set("__meta_kubernetes_pod_cronjob_name", &above.name);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -87,6 +118,7 @@ pub(super) fn pod(p: &Pod, others: &dyn Others) -> TargetGroup {
     b.set(NAMESPACE, ns);
     attach_node(&mut b, others, &p.spec.node_name);
     attach_namespace(&mut b, others, ns);
+    attach_controllers(&mut b, others, p);
     let mut targets = Vec::new();
     for (container, is_init) in containers(p) {
         let statuses = if is_init { &p.status.init_container_statuses } else { &p.status.container_statuses };
