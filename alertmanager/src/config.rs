@@ -192,8 +192,8 @@ mod tests {
     fn what_cannot_be_sent_is_refused_at_load_by_name() {
         for (section, reason) in [
             (
-                "wechat_configs: [{api_secret: s, corp_id: c}]",
-                "receiver \"r\" uses the integration wechat: known, not built in yet",
+                "jira_configs: [{api_url: 'http://j', project: p, issue_type: t}]",
+                "receiver \"r\" uses the integration jira: known, not built in yet",
             ),
             (
                 "email_configs: [{to: a@b, from: c@d, smarthost: 'h:25', auth_username: u, auth_secret: hush}]",

@@ -41,18 +41,26 @@ pub struct Metrics {
 pub const REASONS: [&str; 7] =
     ["clientError", "authError", "rateLimited", "serverError", "contextCanceled", "contextDeadlineExceeded", "other"];
 /// Integrations this build sends through.
-pub const INTEGRATIONS: [&str; 11] = [
+pub const INTEGRATIONS: [&str; 19] = [
     "dingtalk",
     "discord",
     "email",
     "feishu",
+    "incidentio",
+    "mattermost",
     "msteams",
     "msteamsv2",
     "opsgenie",
     "pagerduty",
+    "pushover",
+    "rocketchat",
     "slack",
+    "sms",
     "telegram",
+    "victorops",
+    "webex",
     "webhook",
+    "wechat",
 ];
 
 impl Metrics {

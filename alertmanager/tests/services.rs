@@ -4,7 +4,7 @@ mod lab;
 
 use std::time::Duration;
 
-use ferula_testkit::{HttpAnswer, WebhookSink, http_get, http_post};
+use ferula_testkit::{HttpAnswer, HttpRequest, WebhookSink, http_get, http_post};
 use lab::Server;
 use serde_json::Value;
 
@@ -12,6 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts with one receiver section, fires one alert, resolves it, and answers both requests as path, authorization, body.
 fn told(section: &str, sink: &WebhookSink) -> Vec<(String, Option<String>, Value)> {
+    let requests = requests(section, sink);
+    requests.iter().map(|r| (r.path.clone(), r.header("authorization").map(str::to_owned), r.json())).collect()
+}
+
+fn requests(section: &str, sink: &WebhookSink) -> Vec<HttpRequest> {
     let config = format!(
         "route: {{receiver: r, group_by: [alertname], group_wait: 1ms, group_interval: 1s}}\nreceivers:\n- name: r\n{section}\n"
     );
@@ -28,7 +33,105 @@ fn told(section: &str, sink: &WebhookSink) -> Vec<(String, Option<String>, Value
     // Nothing a receiver is told may show on the status page.
     let (_, status) = http_get(server.addr, "/api/v2/status").unwrap();
     assert!(!status.contains("hush"), "{status}");
-    requests.iter().map(|r| (r.path.clone(), r.header("authorization").map(str::to_owned), r.json())).collect()
+    requests
+}
+
+#[test]
+fn victorops_webex_and_incidentio() {
+    let sink = WebhookSink::start();
+    let ops = told(
+        &format!(
+            "  victorops_configs:\n  - api_key: hush\n    api_url: {}\n    routing_key: team\n    message_type: '{{{{ .CommonLabels.severity | toUpper }}}}'\n    custom_fields: {{host: '{{{{ .CommonLabels.host }}}}'}}",
+            sink.url("/alert/")
+        ),
+        &sink,
+    );
+    assert_eq!(ops[0].0, "/alert/hush/team");
+    assert_eq!((&ops[0].2["message_type"], &ops[1].2["message_type"]), (&"CRITICAL".into(), &"RECOVERY".into()));
+    assert_eq!((&ops[0].2["entity_id"], &ops[0].2["host"]), (&ops[1].2["entity_id"], &"<h>".into()));
+
+    let sink = WebhookSink::start();
+    let webex = told(
+        &format!(
+            "  webex_configs:\n  - api_url: {}\n    room_id: room\n    http_config: {{authorization: {{credentials: hush}}}}",
+            sink.url("/v1/messages")
+        ),
+        &sink,
+    );
+    assert_eq!((webex[0].1.as_deref(), &webex[0].2["roomId"]), (Some("Bearer hush"), &"room".into()));
+    assert!(webex[0].2["markdown"].as_str().unwrap().contains("full & more"), "{webex:?}");
+
+    let sink = WebhookSink::start();
+    let incident = told(
+        &format!(
+            "  incidentio_configs:\n  - url: {}\n    alert_source_token: hush\n    metadata: {{team: '{{{{ .Receiver }}}}'}}",
+            sink.url("/v2/alert_events")
+        ),
+        &sink,
+    );
+    assert_eq!((incident[0].1.as_deref(), &incident[0].2["version"]), (Some("Bearer hush"), &"4".into()));
+    assert_eq!((&incident[0].2["metadata"]["team"], &incident[1].2["status"]), (&"r".into(), &"resolved".into()));
+}
+
+#[test]
+fn rocketchat_and_mattermost() {
+    let sink = WebhookSink::start();
+    sink.answer_always(HttpAnswer::with_body(200, r#"{"success":true}"#));
+    let section = format!(
+        "  rocketchat_configs:\n  - api_url: {}\n    channel: '#ops'\n    token: hush\n    token_id: hush2\n    fields: [{{title: Host, value: '{{{{ .CommonLabels.host }}}}'}}]",
+        sink.url("/")
+    );
+    let rocket = requests(&section, &sink);
+    let attachment = &rocket[0].json()["attachments"][0];
+    assert_eq!((rocket[0].path.as_str(), rocket[0].header("x-auth-token")), ("/api/v1/chat.postMessage", Some("hush")));
+    assert_eq!((&attachment["color"], &attachment["title"]), (&"red".into(), &"[FIRING:1] Disk (<h> critical)".into()));
+    assert_eq!(attachment["fields"][0], serde_json::json!({"title": "Host", "value": "<h>", "short": false}));
+
+    let sink = WebhookSink::start();
+    let section = format!(
+        "  mattermost_configs:\n  - webhook_url: {}\n    channel: ops\n    text: hello\n    title: '{{{{ .CommonLabels.host }}}}'",
+        sink.url("/hooks/hush")
+    );
+    let matter = told(&section, &sink);
+    assert_eq!((&matter[0].2["channel"], &matter[0].2["text"]), (&"ops".into(), &"hello".into()));
+    assert_eq!(matter[0].2["attachments"][0]["title"], "<h>");
+}
+
+#[test]
+fn wechat_asks_for_a_token_first() {
+    let sink = WebhookSink::start();
+    sink.answer_always(HttpAnswer::with_body(200, r#"{"errcode":0,"access_token":"T"}"#));
+    let section = format!(
+        "  wechat_configs:\n  - send_resolved: true\n    api_url: {}\n    api_secret: hush\n    corp_id: c\n    to_user: '@all'\n    agent_id: '7'",
+        sink.url("/cgi-bin/")
+    );
+    let seen = requests(&section, &sink);
+    let paths: Vec<&str> = seen.iter().take(2).map(|r| r.path.as_str()).collect();
+    assert_eq!(paths, ["/cgi-bin/gettoken?corpid=c&corpsecret=hush", "/cgi-bin/message/send?access_token=T"]);
+    let body = seen[1].json();
+    assert_eq!((&body["touser"], &body["agentid"], &body["msgtype"]), (&"@all".into(), &"7".into(), &"text".into()));
+    assert!(body["text"]["content"].as_str().unwrap().contains("Disk"), "{body}");
+}
+
+#[test]
+fn text_messages_go_to_any_gateway() {
+    let sink = WebhookSink::start();
+    let section = format!(
+        "  sms_configs:\n  - webhook_url: {}\n    to: ['+4912', '+4934']\n    to_param: recipients\n    text_chars_max: 20\n    params: {{from: Ferula, ref: '{{{{ .CommonLabels.alertname }}}}'}}",
+        sink.url("/send?key=hush")
+    );
+    let told = requests(&section, &sink);
+    let body = String::from_utf8(told[0].body.clone()).unwrap();
+    let fields: std::collections::BTreeMap<String, String> =
+        url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    assert_eq!(
+        (fields["recipients"].as_str(), fields["from"].as_str(), fields["ref"].as_str()),
+        ("+4912,+4934", "Ferula", "Disk")
+    );
+    assert_eq!(
+        (fields["text"].chars().count(), told[0].header("content-type")),
+        (20, Some("application/x-www-form-urlencoded"))
+    );
 }
 
 #[test]

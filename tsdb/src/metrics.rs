@@ -95,14 +95,14 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
         &head,
         "head_out_of_order_samples_appended_total",
         "Total number of appended out of order samples.",
-        |c| vec![("float", &c.out_of_order_appended)],
+        |c| vec![("float", &c.out_of_order_appended), ("histogram", &c.out_of_order_histograms_appended)],
     );
     by_type(
         registry,
         &head,
         "out_of_order_samples_total",
         "Total number of out of order samples ingestion failed attempts due to out of order being disabled.",
-        |c| vec![("float", &c.out_of_order)],
+        |c| vec![("float", &c.out_of_order), ("histogram", &c.out_of_order_histograms)],
     );
     by_type(
         registry,

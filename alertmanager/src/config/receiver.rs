@@ -35,6 +35,7 @@ struct RawReceiver {
     incidentio_configs: Vec<Section<{ service::INCIDENTIO }>>,
     dingtalk_configs: Vec<Section<{ service::DINGTALK }>>,
     feishu_configs: Vec<Section<{ service::FEISHU }>>,
+    sms_configs: Vec<Section<{ service::SMS }>>,
 }
 
 /// A named list of integrations. The order within a kind is the integration's index in the notification log.
@@ -81,7 +82,7 @@ impl TryFrom<RawReceiver> for Receiver {
         }
         take!(discord_configs pagerduty_configs slack_configs opsgenie_configs wechat_configs pushover_configs
             victorops_configs sns_configs telegram_configs webex_configs msteams_configs msteamsv2_configs jira_configs
-            rocketchat_configs mattermost_configs incidentio_configs dingtalk_configs feishu_configs);
+            rocketchat_configs mattermost_configs incidentio_configs dingtalk_configs feishu_configs sms_configs);
         let mut labels = r.labels;
         labels.insert("name".to_owned(), r.name.clone());
         Ok(Receiver {

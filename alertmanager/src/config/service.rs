@@ -29,12 +29,16 @@ pub const MATTERMOST: usize = 14;
 pub const INCIDENTIO: usize = 15;
 pub const DINGTALK: usize = 16;
 pub const FEISHU: usize = 17;
+pub const SMS: usize = 18;
 
 /// Those this build sends through.
-pub const BUILT: [usize; 9] = [DISCORD, PAGERDUTY, SLACK, OPSGENIE, TELEGRAM, MSTEAMS, MSTEAMSV2, DINGTALK, FEISHU];
+pub const BUILT: [usize; 17] = [
+    DISCORD, PAGERDUTY, SLACK, OPSGENIE, WECHAT, PUSHOVER, VICTOROPS, TELEGRAM, WEBEX, MSTEAMS, MSTEAMSV2, ROCKETCHAT,
+    MATTERMOST, INCIDENTIO, DINGTALK, FEISHU, SMS,
+];
 
 /// Integration name and the fields it knows besides `send_resolved` and `http_config`.
-const KINDS: [(&str, &str); 18] = [
+const KINDS: [(&str, &str); 19] = [
     ("discord", "webhook_url webhook_url_file content title message username avatar_url"),
     (
         "pagerduty",
@@ -86,9 +90,10 @@ const KINDS: [(&str, &str); 18] = [
          title_link text fields thumb_url footer footer_icon image_url icon_url icon_emoji attachments type props priority",
     ),
     ("incidentio", "url url_file alert_source_token alert_source_token_file max_alerts timeout metadata"),
-    // These two are ours; upstream has no such receivers.
+    // These three are ours; upstream has no such receivers.
     ("dingtalk", "webhook_url webhook_url_file secret secret_file title text at_mobiles at_all timeout"),
     ("feishu", "webhook_url webhook_url_file secret secret_file title text timeout"),
+    ("sms", "webhook_url webhook_url_file to text to_param text_param params json text_chars_max"),
 ];
 
 /// Fields whose values are shown to nobody.
@@ -211,8 +216,8 @@ impl Service {
         if let Some(section) = self.fields.get("http_config")
             && !section.is_null()
         {
-            serde_json::from_value::<super::http::HttpConfig>(section.clone())
-                .map_err(|e| format!("http_config: {e}"))?;
+            let parsed = serde_json::from_value::<super::http::HttpConfig>(section.clone());
+            self.http_config = Some(parsed.map_err(|e| format!("http_config: {e}"))?);
         }
         for name in ["url", "api_url", "webhook_url", "app_url"] {
             // Some of these are plain texts with templates in them.
@@ -351,6 +356,10 @@ impl Service {
                     self.fields.get("http_config").and_then(|h| h.get("authorization")).is_some_and(|a| !a.is_null());
                 if authorized { Ok(()) } else { Err("missing webex_configs.http_config.authorization".to_owned()) }
             }
+            SMS => {
+                self.need(&["to"], "missing to in sms_config")?;
+                self.exactly_one("webhook_url", "webhook_url_file")
+            }
             MSTEAMS | MSTEAMSV2 | DINGTALK | FEISHU => self.exactly_one("webhook_url", "webhook_url_file"),
             JIRA => {
                 self.need(&["project"], "missing project in jira_config")?;
@@ -406,6 +415,25 @@ impl Service {
             TELEGRAM => {
                 take(["api_url", "api_url"], &g.telegram_api_url.0, "");
                 take(["bot_token", "bot_token_file"], g.telegram_bot_token.expose(), &g.telegram_bot_token_file);
+            }
+            WECHAT => {
+                take(["api_url", "api_url"], &g.wechat_api_url.0, "");
+                take(["api_secret", "api_secret_file"], g.wechat_api_secret.expose(), &g.wechat_api_secret_file);
+                take(["corp_id", "corp_id"], &g.wechat_api_corp_id, "");
+            }
+            VICTOROPS => {
+                take(["api_url", "api_url"], &g.victorops_api_url.0, "");
+                take(["api_key", "api_key_file"], g.victorops_api_key.expose(), &g.victorops_api_key_file);
+            }
+            WEBEX => take(["api_url", "api_url"], &g.webex_api_url.0, ""),
+            ROCKETCHAT => {
+                take(["api_url", "api_url"], &g.rocketchat_api_url.0, "");
+                take(["token", "token_file"], g.rocketchat_token.expose(), &g.rocketchat_token_file);
+                take(["token_id", "token_id_file"], g.rocketchat_token_id.expose(), &g.rocketchat_token_id_file);
+            }
+            MATTERMOST => {
+                let file = &g.mattermost_webhook_url_file;
+                take(["webhook_url", "webhook_url_file"], g.mattermost_webhook_url.expose(), file);
             }
             _ => {}
         }

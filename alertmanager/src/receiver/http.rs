@@ -12,14 +12,18 @@ use crate::notify::{Context, FailureReason, SendError};
 
 /// Clients by receiver, integration and index; made anew with every configuration.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<Key, Arc<Client>>>);
+pub struct Clients {
+    held: Mutex<HashMap<Key, Arc<Client>>>,
+    /// Tokens that services gave for a while, and until when on the monotonic clock.
+    tokens: Mutex<HashMap<Key, (String, Duration)>>,
+}
 type Key = (Arc<str>, &'static str, u32);
 
 impl Clients {
     pub(super) fn get(&self, delivery: &Delivery, config: Option<&HttpConfig>) -> Result<Arc<Client>, SendError> {
         let i = &delivery.integration;
         let key = (i.receiver.clone(), i.name(), i.index);
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = held.get(&key) {
             return Ok(client.clone());
         }
@@ -28,6 +32,19 @@ impl Clients {
         let client = Arc::new(client);
         held.insert(key, client.clone());
         Ok(client)
+    }
+
+    fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<Key, (String, Duration)>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    pub(super) fn token(&self, delivery: &Delivery, now: Duration) -> Option<String> {
+        let i = &delivery.integration;
+        let held = self.tokens();
+        held.get(&(i.receiver.clone(), i.name(), i.index)).filter(|(_, until)| *until > now).map(|(t, _)| t.clone())
+    }
+    pub(super) fn keep_token(&self, delivery: &Delivery, token: String, until: Duration) {
+        let i = &delivery.integration;
+        self.tokens().insert((i.receiver.clone(), i.name(), i.index), (token, until));
     }
 }
 

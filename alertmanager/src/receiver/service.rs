@@ -15,6 +15,8 @@ use crate::notify::{Context, FailureReason, SendError};
 
 mod chat;
 mod incident;
+mod phone;
+mod team;
 
 /// What a service builds its request from.
 pub(super) struct Draft<'a> {
@@ -30,13 +32,21 @@ pub(super) struct Outgoing {
     url: String,
     body: Value,
     authorization: Option<String>,
+    headers: Vec<(&'static str, String)>,
+    /// Sent instead of the JSON body.
+    form: Option<String>,
     /// Judges the body of a 2xx answer: some services refuse with 200.
     verdict: fn(&Value) -> Result<(), SendError>,
 }
 
 impl Outgoing {
     fn post(url: String, body: Value) -> Outgoing {
-        Outgoing { url, body, authorization: None, verdict: |_| Ok(()) }
+        Outgoing { url, body, authorization: None, headers: Vec::new(), form: None, verdict: |_| Ok(()) }
+    }
+    /// Names and values as a web form sends them.
+    fn form(url: String, pairs: &[(&str, String)]) -> Outgoing {
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        Outgoing { form: Some(form), ..Outgoing::post(url, Value::Null) }
     }
 }
 
@@ -66,11 +76,25 @@ pub async fn send(
         }
         Err(Failure::Send(e)) => return Err(e),
     };
+    let client = clients.get(delivery, config.http_config.as_ref())?;
+    let mut outgoing = outgoing;
+    if config.kind == service::WECHAT {
+        outgoing.url += &team::wechat_token(context, clients, &client, delivery, config).await?;
+    }
     let url = config::value::parse_url(&outgoing.url)
         .map_err(|_| SendError::permanent(FailureReason::Other, "the service's URL is not valid"))?;
     let body =
         serde_json::to_vec(&outgoing.body).map_err(|e| SendError::permanent(FailureReason::Other, e.to_string()))?;
-    let mut request = Request::post(url, "application/json", body);
+    let mut request = match outgoing.form {
+        Some(form) => Request::post(url, "application/x-www-form-urlencoded", form),
+        None => Request::post(url, "application/json", body),
+    };
+    for (name, value) in &outgoing.headers {
+        let mut value = http::HeaderValue::from_str(value)
+            .map_err(|_| SendError::permanent(FailureReason::AuthError, "the token holds a control character"))?;
+        value.set_sensitive(true);
+        request.headers.insert(*name, value);
+    }
     request.headers.insert(http::header::USER_AGENT, http::HeaderValue::from_static(crate::USER_AGENT));
     if let Some(text) = &outgoing.authorization {
         let mut value = http::HeaderValue::from_str(text)
@@ -78,7 +102,6 @@ pub async fn send(
         value.set_sensitive(true);
         request.headers.insert(http::header::AUTHORIZATION, value);
     }
-    let client = clients.get(delivery, config.http_config.as_ref())?;
     let response = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)))?;
     if !response.status.is_success() {
         let gone = config.kind == service::OPSGENIE && response.status == StatusCode::NOT_FOUND;
@@ -134,6 +157,14 @@ impl Draft<'_> {
             service::FEISHU => chat::feishu(self),
             service::PAGERDUTY => incident::pagerduty(self),
             service::OPSGENIE => incident::opsgenie(self),
+            service::VICTOROPS => incident::victorops(self),
+            service::INCIDENTIO => incident::incidentio(self),
+            service::PUSHOVER => phone::pushover(self),
+            service::SMS => phone::sms(self),
+            service::WECHAT => team::wechat(self),
+            service::WEBEX => team::webex(self),
+            service::ROCKETCHAT => team::rocketchat(self),
+            service::MATTERMOST => team::mattermost(self),
             _ => Err(SendError::permanent(FailureReason::Other, "known, not built in yet").into()),
         }
     }
@@ -194,6 +225,50 @@ mod tests {
         // Test case 6: a key longer than a block.
         let long = sign(&[0xaa; 131], b"Test Using Larger Than Block-Size Key - Hash Key First");
         assert_eq!(long, "YOQxWR7gtn8Niiaqy/W3f44LxiE3KMUUBUYEDw7jf1Q=");
+    }
+
+    /// Its address is fixed, so the request is looked at before it leaves.
+    #[test]
+    fn pushover_is_a_form() {
+        use crate::alert::{Alert, PostableAlert};
+        use crate::core::{Notification, NotifiedAlert};
+        let text = "route: {receiver: r}\nreceivers: [{name: r, pushover_configs: [{user_key: u, token: t, retry: 2m, html: true}]}]";
+        let config = config::Config::parse("t", text).unwrap();
+        let labels = ferula_model::Labels::from_pairs([("alertname", "Disk")]);
+        let posted = PostableAlert { labels: labels.clone(), ..PostableAlert::default() };
+        let notification = Notification {
+            receiver: "r".into(),
+            group_key: "{}:{}".into(),
+            group_labels: labels,
+            route_labels: Default::default(),
+            alerts: vec![NotifiedAlert {
+                alert: Arc::new(Alert::received(posted, 5_000, 1, 1_000).unwrap()),
+                is_resolved: false,
+            }],
+            reason: crate::nflog::Reason::First,
+            decided_at_ms: 5_000,
+        };
+        let clock: Arc<dyn ferula_model::Clock> = Arc::new(ferula_model::ManualClock::at(5_000));
+        let set = crate::notify::template::TemplateSet::load(&[], std::path::Path::new("."), clock).unwrap();
+        let (mut data, _) = Data::new(&notification, &"http://am".into(), 0);
+        let bound = set.bind(&mut data, &Default::default()).unwrap();
+        let config = &config.receivers[0].services[0];
+        let draft = Draft { config, data: &data, group_key: "{}:{}", now_ms: 5_000, bound: &bound };
+        let outgoing = draft.request().unwrap_or_else(|_| panic!("no request"));
+        assert_eq!(outgoing.url, "https://api.pushover.net/1/messages.json");
+        let form = outgoing.form.unwrap();
+        for pair in [
+            "token=t",
+            "user=u",
+            "title=%5BFIRING%3A1%5D+Disk",
+            "priority=2",
+            "retry=120",
+            "expire=3600",
+            "html=1",
+            "timestamp=5",
+        ] {
+            assert!(form.split('&').any(|p| p == pair), "{pair} in {form}");
+        }
     }
 
     #[test]

@@ -91,7 +91,10 @@ impl HeadAppender {
         {
             return Ok(found);
         }
-        let labels = labels.ok_or(AppendError::UnknownSeries)?;
+        let labels = labels.ok_or_else(|| {
+            add(&self.head.counts.series_not_found, 1);
+            AppendError::UnknownSeries
+        })?;
         if labels.is_empty() {
             return Err(AppendError::InvalidLabels);
         }
@@ -214,7 +217,7 @@ impl Appender for HeadAppender {
                 observed.late_by_seconds.observe(self.head.max_time().saturating_sub(t_ms) as f64 / 1000.0);
             }
             if options.reject_out_of_order || !self.head.takes_out_of_order(t_ms, self.head.max_time())? {
-                add(&self.head.counts.out_of_order, 1);
+                add(self.head.counts.out_of_order(matches!(value, PendingValue::Histogram(_))), 1);
                 return Err(AppendError::OutOfOrder);
             }
         } else {

@@ -175,7 +175,7 @@ impl Head {
                         late.floats.push(Sample { series: series.series_ref(), start_ms, t_ms, value });
                     }
                     stats.floats += u64::from(result == Ok(true));
-                    self.count_refused(result, stats);
+                    self.count_refused(result, false, stats);
                 }
                 PendingValue::Histogram(native) => {
                     let kept = if self.wbl.get().is_some() { Some(Arc::new((*native).clone())) } else { None };
@@ -191,7 +191,7 @@ impl Head {
                         late.histograms.push((series.series_ref(), start_ms, t_ms, native));
                     }
                     stats.histograms += u64::from(result == Ok(true));
-                    self.count_refused(result, stats);
+                    self.count_refused(result, true, stats);
                 }
             }
         }
@@ -215,16 +215,17 @@ impl Head {
         if late.floats.is_empty() && late.histograms.is_empty() {
             return Ok(());
         }
-        add(&self.counts.out_of_order_appended, (late.floats.len() + late.histograms.len()) as u64);
+        add(&self.counts.out_of_order_appended, late.floats.len() as u64);
+        add(&self.counts.out_of_order_histograms_appended, late.histograms.len() as u64);
         let records = self.with_compressor(|c| late.records(self.start_times, c));
         let position = wbl.write(records)?;
         if durability == Durability::Synced { wbl.sync_to(position) } else { Ok(()) }
     }
 
-    fn count_refused(&self, result: Result<bool, AppendError>, stats: &mut CommitStats) {
+    fn count_refused(&self, result: Result<bool, AppendError>, is_histogram: bool, stats: &mut CommitStats) {
         if result.is_err() {
             stats.out_of_order += 1;
-            add(&self.counts.out_of_order, 1);
+            add(self.counts.out_of_order(is_histogram), 1);
         }
     }
 }

@@ -117,6 +117,12 @@ pub struct Counts {
     pub out_of_order_histograms_appended: AtomicU64,
 }
 
+impl Counts {
+    fn out_of_order(&self, is_histogram: bool) -> &AtomicU64 {
+        if is_histogram { &self.out_of_order_histograms } else { &self.out_of_order }
+    }
+}
+
 pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }

@@ -48,7 +48,9 @@ pub fn select(index: &dyn LabelIndex, matchers: &[Matcher]) -> Result<Vec<u32>, 
             (None, MatchOp::Equal) => index.list(&m.name, &m.value)?.into_owned(),
             (Some(f), MatchOp::Equal) => index.among(f, &m.name, &m.value, true)?,
             (None, _) => accepted(index, m)?,
-            (Some(f), _) if is_cheaper_to_filter(index, m, f.len()) => index.filter(f, &m.name, &|v| m.matches(v))?,
+            (Some(f), _) if is_cheaper_to_filter(index, m, f.len()) => {
+                index.filter(f, &m.name, &|v| may_match(m, v) && m.matches(v))?
+            }
             (Some(f), _) => intersect(&f, &accepted(index, m)?),
         });
     }
@@ -82,7 +84,15 @@ fn accepted(index: &dyn LabelIndex, m: &Matcher) -> Result<Vec<u32>, Error> {
         let lists = values.iter().map(|v| index.list(&m.name, v)).collect::<Result<Vec<_>, _>>()?;
         return Ok(union(&lists.iter().map(|l| &**l).collect::<Vec<_>>()));
     }
-    index.lists(&m.name, prefixes(m), &|v| m.matches(v))
+    index.lists(&m.name, prefixes(m), &|v| may_match(m, v) && m.matches(v))
+}
+
+/// Cheaper than the expression: whether the value has the text that every match contains.
+fn may_match(m: &Matcher, value: &str) -> bool {
+    match (m.op, m.regex().map(|r| r.literals())) {
+        (MatchOp::RegexMatch, Some(Literals::Contains(part))) => value.contains(part.as_str()),
+        _ => true,
+    }
 }
 
 /// The strings an expression like `a|b|c` stands for: then no value need be tried.

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 use super::{Draft, Failure, Outgoing, cut, sign};
 use crate::notify::{FailureReason, SendError};
 
-fn refused(reason: FailureReason, message: String) -> Result<(), SendError> {
+pub(super) fn refused(reason: FailureReason, message: String) -> Result<(), SendError> {
     Err(SendError::permanent(reason, message))
 }
-fn limited(message: String) -> Result<(), SendError> {
+pub(super) fn limited(message: String) -> Result<(), SendError> {
     Err(SendError { reason: FailureReason::RateLimited, ..SendError::transient(message) })
 }
 

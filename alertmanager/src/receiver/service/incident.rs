@@ -1,4 +1,4 @@
-//! Incident services: PagerDuty (events API 1 and 2) and Opsgenie. One incident per group, closed when the group resolves.
+//! Incident services: PagerDuty (events API 1 and 2), Opsgenie, VictorOps (Splunk On-Call), incident.io. One incident per group, closed when the group resolves.
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -111,5 +111,60 @@ pub(super) fn opsgenie(d: &Draft<'_>) -> Result<Outgoing, Failure> {
     let mut out = Outgoing::post(url, body);
     let key = d.bound.text(d.secret("api_key")?.trim())?;
     out.authorization = Some(format!("GenieKey {key}"));
+    Ok(out)
+}
+
+pub(super) fn victorops(d: &Draft<'_>) -> Result<Outgoing, Failure> {
+    let wanted = d.text("message_type", "CRITICAL")?;
+    let message_type = match d.is_firing() {
+        false => "RECOVERY",
+        true => ["CRITICAL", "WARNING", "INFO"].into_iter().find(|t| *t == wanted).unwrap_or("CRITICAL"),
+    };
+    let mut body = json!({
+        "message_type": message_type, "entity_id": incident(d.group_key),
+        "entity_display_name": d.text("entity_display_name", "{{ template \"victorops.default.entity_display_name\" . }}")?,
+        "state_message": cut(d.text("state_message", "{{ template \"victorops.default.state_message\" . }}")?, 20_480),
+        "monitoring_tool": d.text("monitoring_tool", "{{ template \"victorops.default.monitoring_tool\" . }}")?,
+    });
+    if let Some(Value::Object(own)) = d.config.value("custom_fields") {
+        for (name, value) in own {
+            body[name] = d.rendered(value)?;
+        }
+    }
+    let base = d.config.text("api_url").trim_end_matches('/');
+    let key = d.secret("api_key")?;
+    Ok(Outgoing::post(format!("{base}/{}/{}", key.trim(), d.text("routing_key", "")?), body))
+}
+
+/// The webhook's document, to an alert source.
+pub(super) fn incidentio(d: &Draft<'_>) -> Result<Outgoing, Failure> {
+    let mut body = serde_json::to_value(d.data).unwrap_or_default();
+    body["version"] = "4".into();
+    body["groupKey"] = d.group_key.into();
+    let most = d.config.value("max_alerts").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let mut left_out = 0;
+    if let Some(alerts) = body["alerts"].as_array_mut()
+        && most > 0
+        && alerts.len() > most
+    {
+        left_out = alerts.len() - most;
+        alerts.truncate(most);
+    }
+    body["truncatedAlerts"] = left_out.into();
+    if let Some(metadata) = d.config.value("metadata") {
+        body["metadata"] = d.rendered(metadata)?;
+    }
+    // The service refuses documents over 512 KB: one alert stands for all then.
+    const DOCUMENT_BYTES_MAX: usize = 512 << 10;
+    if body.to_string().len() > DOCUMENT_BYTES_MAX
+        && let Some(alerts) = body["alerts"].as_array_mut()
+    {
+        let all = alerts.len();
+        alerts.truncate(1);
+        body["truncatedAlerts"] = (left_out + all.saturating_sub(1)).into();
+    }
+    let mut out = Outgoing::post(d.secret("url")?.trim().to_owned(), body);
+    let token = d.secret("alert_source_token")?;
+    out.authorization = (!token.trim().is_empty()).then(|| format!("Bearer {}", token.trim()));
     Ok(out)
 }
