@@ -76,6 +76,7 @@ pub(crate) const COMMANDS: &[Command] = &[
             Flag::new("syntax-only", Kind::Bool, "false", "Only check the config file syntax, ignoring file and content validation referenced in the config"),
             Flag::new("agent", Kind::Bool, "false", "Check config file for Prometheus in Agent mode.")],
         &[Arg::new("config-files").files()], "Check if the config files are valid or not."),
+    command(&["check", "web-config"], &[], &[Arg::new("web-config-files").files()], "Check if the web config files are valid or not."),
     command(&["check", "healthy"], &[HTTP_CONFIG, URL], &[], "Check if the Prometheus server is healthy."),
     command(&["check", "ready"], &[HTTP_CONFIG, URL], &[], "Check if the Prometheus server is ready."),
     command(&["check", "rules"], &[LOOKBACK, LINT_RULES, LINT_FATAL, UNKNOWN_FIELDS],

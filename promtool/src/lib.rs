@@ -62,6 +62,7 @@ pub fn run(words: &[String], version: &str, streams: &mut Streams<'_>) -> u8 {
     match parsed.command.path {
         ["check", "config"] => check::config::run(&parsed, streams),
         ["check", "rules"] => check::rules::run(&parsed, streams),
+        ["check", "web-config"] => check::web_config::run(&parsed, streams),
         ["check", "metrics"] => check::metrics::run(&parsed, streams),
         ["check", _] => outcome(query::status(&parsed, streams), streams),
         ["query", ..] => outcome(query::run(&parsed, streams), streams),

@@ -163,6 +163,36 @@ const KNOWN: &[&str] = &[
 ];
 
 #[test]
+fn web_configurations() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"; // of an example
+    let mut all = Vec::new();
+    for (i, text) in [
+        "",
+        "http_server_config: {http2: false}\n",
+        "http_server_config: {headers: {X-Frame-Options: deny}}\n",
+        "http_server_config: {headers: {Server: x}}\n",
+        &format!("basic_auth_users: {{a: {hash}}}\n"),
+        "basic_auth_users: {a: b}\n",
+        "tls_server_config: {cert_file: a, key_file: b}\n",
+        "tls_server_config: {cert_file: a}\n",
+        "tls_server_config: {min_version: TLS9}\n",
+        "unknown: 1\n",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let file = dir.path().join(format!("{i}.yml"));
+        std::fs::write(&file, text).unwrap();
+        all.push(file);
+    }
+    let together = all.iter().map(|f| f.display().to_string()).collect::<Vec<_>>();
+    let mut runs = on_files(&["check", "web-config"], all);
+    runs.push(([&["check".to_owned(), "web-config".to_owned()], &together[..]].concat(), Vec::new()));
+    compare("check web-config", runs.into_iter(), false, &[]);
+}
+
+#[test]
 fn rule_tests() {
     let Some(dir) = corpus("rules/promtool") else { return };
     let test =

@@ -20,7 +20,7 @@ pub(crate) fn append_text(
     piece: Piece<'_>,
 ) -> Result<usize, ScrapeError> {
     let mut parser = Parser::resume(piece.bytes, piece.syntax, samples.pass.limits, *progress, piece.is_last);
-    while let Some(entry) = parser.next_expecting(samples.cache.expected()) {
+    while let Some(entry) = parser.next_known(|line| samples.cache.expected_at(line)) {
         match entry? {
             Entry::Sample(sample) => add_line(&mut samples, &mut parser, sample, piece.syntax, collector.as_mut())?,
             Entry::Type { family, metric_type } => {
@@ -144,7 +144,7 @@ impl FamilySink for Sink<'_, '_, '_> {
             return Ok(());
         }
         let cache = &mut *self.samples.cache;
-        let known = if cache.expected() == series.key { cache.take_expected() } else { cache.find(series.key) };
+        let known = if cache.is_expected(series.key) { cache.take_expected() } else { cache.find(series.key) };
         let incoming =
             Incoming { key: series.key, value: series.value, t_ms: series.t_ms, exemplars: series.exemplars };
         let pass = self.samples.pass;

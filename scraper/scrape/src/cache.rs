@@ -1,41 +1,66 @@
 //! What a target's lines mean: from the series as written to its reference in the store.
 //!
-//! Targets repeat their lines in the same order, so the cache remembers the order and offers the next line's text; a
-//! parser that finds it there needs no more. Only a line out of order is looked up by hash. The same structure knows
-//! which series of the previous scrape did not come again.
+//! Targets repeat their lines in the same order, so the cache remembers the order and says whether the next line is the one
+//! that came there last time; a parser that hears so needs no more. Only a line out of order is looked up. The same
+//! structure knows which series of the previous scrape did not come again.
 //!
-//! Cost per series: 40 bytes, the text, 9 bytes of table and order. Cost per repeated line: nothing but the comparison.
-use std::hash::BuildHasher;
-
+//! Texts are not kept, only their 128-bit fingerprints (XXH3, with a seed that no target knows): two texts of one target
+//! that share one are less likely than a memory error.
+//!
+//! Cost per series: 40 bytes and about 11 of table and order, however long the text. Cost per repeated line: its
+//! fingerprint, about 10 ns.
 use ferula_model::SeriesRef;
 use hashbrown::{HashSet, HashTable};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Which entry a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(u32);
 
+/// Of a line's series as written. Two words, for 16-byte alignment would cost 8 bytes an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Print([u64; 2]);
+
 struct Entry {
-    text: Box<[u8]>,
+    print: Print,
     series: SeriesRef,
+    /// Bytes of the text; 0 marks a free entry.
+    len: u32,
     /// Place in `order`.
     place: u32,
     /// The pass that saw the text last.
     seen: u32,
     /// The pass that last gave the series a sample which obliges us to a stale marker.
     tracked: u32,
-    /// Whether `tracked` was the pass before this one, when this one first touched it.
-    was_tracked: bool,
+}
+
+/// Bits of [`Entry::len`] above any length: a line has 16 MiB at most.
+mod flag {
+    pub const LEN: u32 = (1 << 30) - 1;
     /// Relabelling dropped it: the line is skipped.
-    dropped: bool,
+    pub const DROPPED: u32 = 1 << 31;
+    /// `tracked` was the pass before this one, when this one first touched it.
+    pub const WAS_TRACKED: u32 = 1 << 30;
+}
+
+impl Entry {
+    fn text_len(&self) -> usize {
+        (self.len & flag::LEN) as usize
+    }
+    fn is_dropped(&self) -> bool {
+        self.len & flag::DROPPED != 0
+    }
+    fn was_tracked(&self) -> bool {
+        self.len & flag::WAS_TRACKED != 0
+    }
 }
 
 /// One target's lines. Passes are numbered from 1; 0 means never.
-#[derive(Default)]
 pub(crate) struct Cache {
     entries: Vec<Entry>,
     free: Vec<u32>,
     table: HashTable<u32>,
-    hasher: foldhash::fast::RandomState,
+    seed: u64,
     order: Vec<u32>,
     pass: u32,
     cursor: usize,
@@ -57,7 +82,31 @@ pub(crate) enum End {
     Failed,
 }
 
+impl Default for Cache {
+    fn default() -> Cache {
+        use std::hash::BuildHasher;
+        Cache {
+            entries: Vec::new(),
+            free: Vec::new(),
+            table: HashTable::new(),
+            seed: foldhash::fast::RandomState::default().hash_one(0),
+            order: Vec::new(),
+            pass: 0,
+            cursor: 0,
+            deviated: None,
+            orphans: Vec::new(),
+            entries_after_success: 0,
+            dropped: 0,
+        }
+    }
+}
+
 impl Cache {
+    fn print(&self, text: &[u8]) -> Print {
+        let print = xxh3_128_with_seed(text, self.seed);
+        Print([print as u64, (print >> 64) as u64])
+    }
+
     /// Starts a pass.
     pub(crate) fn begin(&mut self) {
         self.pass += 1;
@@ -65,12 +114,17 @@ impl Cache {
         self.deviated = None;
     }
 
-    /// The text the next line has if nothing changed; empty if none is expected.
-    pub(crate) fn expected(&self) -> &[u8] {
-        match self.order.get(self.cursor).and_then(|i| self.entries.get(*i as usize)) {
-            Some(e) => &e.text,
-            None => &[],
-        }
+    /// The length of the series at the front of `line`, if it is the one that came here last time.
+    #[inline]
+    pub(crate) fn expected_at(&self, line: &[u8]) -> Option<usize> {
+        let entry = self.entries.get(*self.order.get(self.cursor)? as usize)?;
+        let len = entry.text_len();
+        (self.print(line.get(..len)?) == entry.print).then_some(len)
+    }
+
+    /// Whether `text` is what came here last time.
+    pub(crate) fn is_expected(&self, text: &[u8]) -> bool {
+        self.expected_at(text) == Some(text.len()) && !text.is_empty()
     }
 
     /// The line was the expected one.
@@ -86,9 +140,9 @@ impl Cache {
     /// The line was another one.
     pub(crate) fn find(&mut self, text: &[u8]) -> Option<Id> {
         self.deviate();
-        let hash = self.hasher.hash_one(text);
+        let print = self.print(text);
         let entries = &self.entries;
-        let id = *self.table.find(hash, |i| entries.get(*i as usize).is_some_and(|e| *e.text == *text))?;
+        let id = *self.table.find(print.0[0], |i| entries.get(*i as usize).is_some_and(|e| e.print == print))?;
         self.follow(id);
         Some(Id(id))
     }
@@ -113,15 +167,10 @@ impl Cache {
 
     /// A text [`Cache::find`] did not know.
     pub(crate) fn insert(&mut self, text: &[u8], series: SeriesRef, dropped: bool) -> Id {
-        let entry = Entry {
-            text: text.into(),
-            series,
-            place: u32::MAX,
-            seen: self.pass,
-            tracked: 0,
-            was_tracked: false,
-            dropped,
-        };
+        let print = self.print(text);
+        let len = u32::try_from(text.len()).unwrap_or(flag::LEN) & flag::LEN; // longer lines are refused before
+        let len = len | if dropped { flag::DROPPED } else { 0 };
+        let entry = Entry { print, series, len, place: u32::MAX, seen: self.pass, tracked: 0 };
         self.dropped += usize::from(dropped);
         let id = match self.free.pop() {
             Some(id) => {
@@ -135,10 +184,8 @@ impl Cache {
                 (self.entries.len() - 1) as u32 // a body has fewer lines than 2^32 bytes
             }
         };
-        let (hasher, entries) = (&self.hasher, &self.entries);
-        self.table.insert_unique(hasher.hash_one(text), id, |i| {
-            entries.get(*i as usize).map_or(0, |e| hasher.hash_one(&*e.text))
-        });
+        let entries = &self.entries;
+        self.table.insert_unique(print.0[0], id, |i| entries.get(*i as usize).map_or(0, |e| e.print.0[0]));
         if let Some(order) = &mut self.deviated {
             order.push(id);
         }
@@ -158,7 +205,7 @@ impl Cache {
         }
     }
     pub(crate) fn is_dropped(&self, id: Id) -> bool {
-        self.entries.get(id.0 as usize).is_some_and(|e| e.dropped)
+        self.entries.get(id.0 as usize).is_some_and(Entry::is_dropped)
     }
 
     /// Notes that this pass has the line; `true` if it had it before.
@@ -173,7 +220,8 @@ impl Cache {
         if let Some(e) = self.entry(id)
             && e.tracked != pass
         {
-            e.was_tracked = e.tracked != 0 && e.tracked + 1 == pass;
+            let was = e.tracked != 0 && e.tracked + 1 == pass;
+            e.len = if was { e.len | flag::WAS_TRACKED } else { e.len & !flag::WAS_TRACKED };
             e.tracked = pass;
         }
     }
@@ -213,7 +261,7 @@ impl Cache {
             None => self.order.get(..self.cursor).unwrap_or_default().to_vec(),
         };
         for id in 0..self.entries.len() as u32 {
-            if self.entries.get(id as usize).is_some_and(|e| !e.text.is_empty() && e.seen != pass) {
+            if self.entries.get(id as usize).is_some_and(|e| e.len != 0 && e.seen != pass) {
                 self.forget(id);
             }
         }
@@ -230,7 +278,7 @@ impl Cache {
         let pass = self.pass;
         stale.append(&mut self.orphans);
         for e in self.entries.iter_mut().filter(|e| e.tracked != 0) {
-            let before = if e.tracked == pass { e.was_tracked } else { e.tracked + 1 == pass };
+            let before = if e.tracked == pass { e.was_tracked() } else { e.tracked + 1 == pass };
             if before {
                 stale.push(e.series);
             }
@@ -248,15 +296,15 @@ impl Cache {
     }
 
     fn live(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|e| !e.text.is_empty())
+        self.entries.iter().filter(|e| e.len != 0)
     }
 
     fn forget(&mut self, id: u32) {
         let Some(e) = self.entries.get_mut(id as usize) else { return };
-        let hash = self.hasher.hash_one(&*e.text);
-        e.text = Box::default();
+        let hash = e.print.0[0];
+        self.dropped -= usize::from(e.is_dropped());
+        e.len = 0;
         e.tracked = 0;
-        self.dropped -= usize::from(e.dropped);
         if let Ok(found) = self.table.find_entry(hash, |i| *i == id) {
             found.remove();
         }
@@ -264,7 +312,8 @@ impl Cache {
     }
 
     fn clear(&mut self) {
-        *self = Cache { pass: self.pass, orphans: std::mem::take(&mut self.orphans), ..Cache::default() };
+        let (pass, orphans) = (self.pass, std::mem::take(&mut self.orphans));
+        *self = Cache { pass, orphans, ..Cache::default() };
     }
 
     /// The rules changed, so every line may mean another series now; those tracked so far are still owed a marker.
@@ -291,6 +340,11 @@ impl Cache {
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_entry_costs_what_is_said() {
+        assert_eq!(size_of::<Entry>(), 40);
+    }
+
     /// Runs a pass over `lines` (a `!` marks one without tracking) and returns hits by order, by hash, misses, and the
     /// stale references.
     fn pass(cache: &mut Cache, lines: &[&str], end: End) -> (usize, usize, usize, Vec<u64>) {
@@ -298,7 +352,7 @@ mod tests {
         let (mut ordered, mut hashed, mut missed) = (0, 0, 0);
         for line in lines {
             let text = line.as_bytes();
-            let id = if cache.expected() == text {
+            let id = if cache.is_expected(text) {
                 ordered += 1;
                 cache.take_expected().unwrap()
             } else if let Some(id) = cache.find(text) {

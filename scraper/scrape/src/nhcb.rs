@@ -161,7 +161,7 @@ impl Collector {
             key.push(0xff);
         }
         let cache = &mut *samples.cache;
-        let known = if cache.expected() == key { cache.take_expected() } else { cache.find(&key) };
+        let known = if cache.is_expected(&key) { cache.take_expected() } else { cache.find(&key) };
         let incoming = Incoming { key: &key, value, t_ms: self.t_ms, exemplars: &exemplars };
         let (pass, labels) = (samples.pass, &self.labels);
         samples.add(known, &incoming, &mut || {

@@ -126,11 +126,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// As [`Parser::next`], but tries first whether the next line is a plain sample of the series `expected` (as returned
-    /// in [`Sample::series`] earlier): then nothing is tokenised.
+    /// As [`Parser::next`], but asks first whether the line is a plain sample of a known series: `known` gets the body from
+    /// the line's start on, and answers how long the series is that it recognises there (as returned in
+    /// [`Sample::series`] earlier). Then nothing is tokenised.
     #[inline]
-    pub fn next_expecting(&mut self, expected: &[u8]) -> Option<Result<Entry<'a>, ParseError>> {
-        match self.known_line(expected) {
+    pub fn next_known(&mut self, known: impl FnOnce(&[u8]) -> Option<usize>) -> Option<Result<Entry<'a>, ParseError>> {
+        match self.known_line(known) {
             Some(sample) => Some(Ok(Entry::Sample(sample))),
             None => self.next(),
         }
@@ -146,13 +147,14 @@ impl<'a> Parser<'a> {
 
     /// `series SP value LF` exactly; everything else is left to the full parse.
     #[inline]
-    fn known_line(&mut self, expected: &[u8]) -> Option<Sample<'a>> {
-        if self.done || self.lexer.state != State::LineStart || expected.is_empty() {
+    fn known_line(&mut self, known: impl FnOnce(&[u8]) -> Option<usize>) -> Option<Sample<'a>> {
+        if self.done || self.has_ended || self.lexer.state != State::LineStart {
             return None;
         }
         let at = self.lexer.at;
         let rest = self.lexer.body.get(at..)?;
-        let after = rest.strip_prefix(expected)?.strip_prefix(b" ")?;
+        let series = rest.get(..known(rest)?).filter(|s| !s.is_empty())?;
+        let after = rest.get(series.len()..)?.strip_prefix(b" ")?;
         let end = after.iter().position(|b| *b <= b' ' || *b == b'{')?;
         if after.get(end) != Some(&b'\n') {
             return None; // a timestamp, an exemplar, a brace after a blank
@@ -160,11 +162,11 @@ impl<'a> Parser<'a> {
         let value = number::parse(after.get(..end)?).ok()?;
         self.start = at;
         self.lexer.start = at;
-        self.lexer.at = at + expected.len() + 1 + end + 1;
+        self.lexer.at = at + series.len() + 1 + end + 1;
         self.name = None;
         self.labels.clear();
         self.exemplar = None;
-        Some(Sample { series: rest.get(..expected.len())?, value, t_ms: None, has_exemplar: false, expected: true })
+        Some(Sample { series, value, t_ms: None, has_exemplar: false, expected: true })
     }
 
     /// Calls `f` with name and value of every label of the sample just returned, the metric name first, as

@@ -10,7 +10,7 @@
 //! A body need not be in memory as a whole: [`Parser::resume`] reads it piece by piece and says how much of each was
 //! whole lines.
 //!
-//! A scrape that expects the line of last time calls [`Parser::next_expecting`]: one comparison and one number parse.
+//! A scrape that expects the line of last time calls [`Parser::next_known`]: one look and one number parse.
 //! Time is linear in the body, memory constant, nothing recurses. A malformed line ends the parse with its line
 //! number and upstream's reason, cut to [`MESSAGE_BYTES_MAX`].
 //!
@@ -104,7 +104,7 @@ pub struct Sample<'a> {
     pub t_ms: Option<i64>,
     /// Whether an exemplar follows: [`Parser::exemplar`].
     pub has_exemplar: bool,
-    /// Whether `series` is what [`Parser::next_expecting`] was asked for; labels are not available then.
+    /// Whether `series` is what [`Parser::next_known`] was asked for; labels are not available then.
     pub expected: bool,
 }
 

@@ -135,7 +135,8 @@ fn a_known_line_is_recognised_only_where_it_is_the_same_series() {
     ] {
         let mut plain = Parser::new(body.as_bytes(), Syntax::Text, Limits::default());
         let mut quick = plain.clone();
-        let (full, short) = (plain.next(), quick.next_expecting(expected.as_bytes()));
+        let (full, short) =
+            (plain.next(), quick.next_known(|line| line.starts_with(expected.as_bytes()).then_some(expected.len())));
         match (full, short) {
             (Some(Ok(Entry::Sample(full))), Some(Ok(Entry::Sample(short)))) => {
                 assert_eq!(short.expected, known, "{body:?}");
