@@ -21,6 +21,17 @@ pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>
     Option::<T>::deserialize(d).map(Option::unwrap_or_default)
 }
 
+/// The URL of a configuration, with upstream's words for what is wrong with it.
+pub(crate) fn parse_url(text: &str) -> Result<Url, Error> {
+    Url::parse(text).map_err(|e| {
+        Error::Config(match e {
+            url::ParseError::RelativeUrlWithoutBase => "URL scheme must be 'http' or 'https'".into(),
+            url::ParseError::EmptyHost => "host is missing in URL".into(),
+            e => format!("invalid URL: {e}"),
+        })
+    })
+}
+
 impl Api {
     pub(crate) fn new(http: &ClientConfig, base: &str) -> Result<Api, Error> {
         let base = Url::parse(base).map_err(|e| Error::Config(format!("invalid URL {base:?}: {e}")))?;

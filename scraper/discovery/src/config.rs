@@ -71,7 +71,7 @@ impl HttpSd {
         if self.url.is_empty() {
             return Err(Error::Config("URL is missing".into()));
         }
-        let url = url::Url::parse(&self.url).map_err(|e| Error::Config(format!("invalid URL: {e}")))?;
+        let url = crate::api::parse_url(&self.url)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Config("URL scheme must be 'http' or 'https'".into()));
         }
@@ -125,6 +125,13 @@ pub fn check_address(address: &str) -> Result<(), Error> {
 pub mod discovery_struct_parts {
     pub fn unset<T: Default + PartialEq>(v: &T) -> bool {
         *v == T::default()
+    }
+
+    /// A list whose null entries are mistakes.
+    pub fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<crate::StaticGroup>, D::Error> {
+        let groups: Vec<Option<crate::StaticGroup>> = serde::Deserialize::deserialize(d)?;
+        let groups: Option<Vec<_>> = groups.into_iter().collect();
+        groups.ok_or_else(|| serde::de::Error::custom("empty or null section in static_configs"))
     }
 }
 
@@ -196,7 +203,10 @@ macro_rules! discovery_struct {
                 $( $(#[$fm])* pub $field : $ty = $default, )*
                 @http_config
                 $( $(#[$gm])* pub $later : $later_ty = $later_default, )*
-                #[serde(skip_serializing_if = "Vec::is_empty")]
+                #[serde(
+                    skip_serializing_if = "Vec::is_empty",
+                    deserialize_with = "ferula_scraper_discovery::discovery_struct_parts::present"
+                )]
                 pub static_configs: Vec<$crate::StaticGroup> = Vec::new(),
                 $(
                     #[serde(skip_serializing_if = "Vec::is_empty")]

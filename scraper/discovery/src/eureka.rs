@@ -30,8 +30,11 @@ impl Refresh for EurekaSd {
         if self.server.is_empty() {
             return Err(Error::Config("eureka_sd: empty or null eureka server".into()));
         }
-        let url = url::Url::parse(&self.server).map_err(|e| Error::Config(format!("eureka_sd: {e}")))?;
-        if url.host_str().unwrap_or("").is_empty() {
+        let url = match url::Url::parse(&self.server) {
+            Err(url::ParseError::RelativeUrlWithoutBase) => None, // what Go reads as a path alone
+            other => Some(other.map_err(|e| Error::Config(format!("eureka_sd: {e}")))?),
+        };
+        if url.as_ref().and_then(url::Url::host_str).unwrap_or("").is_empty() {
             return Err(Error::Config("eureka_sd: invalid eureka server URL".into()));
         }
         self.http_config().validate().map_err(Error::Config)

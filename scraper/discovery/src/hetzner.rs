@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::api::{Api, nullable};
+use crate::discovery_struct_parts::unset;
 use crate::error::Error;
 use crate::group::{Meta, TargetGroup, join};
 use crate::metrics::Metrics;
@@ -21,6 +22,9 @@ ferula_net::http_config_struct! {
         pub refresh_interval: ferula_yaml::Duration = ferula_yaml::Duration::from_secs(60),
         pub port: u16 = 80,
         pub role: String = String::new(),
+        /// Of the cloud's servers; newer versions only.
+        #[serde(skip_serializing_if = "unset")]
+        pub label_selector: String = String::new(),
         /// Where the API is; for tests.
         #[serde(skip)]
         pub endpoint: String = String::new(),
@@ -170,7 +174,11 @@ impl HetznerSd {
         let (mut targets, mut page) = (Vec::new(), Some(1));
         while let Some(number) = page {
             let text = number.to_string();
-            let some: Servers = api.json(api.get("/v1/servers", &[("page", &text), ("per_page", "50")])).await?;
+            let mut query = vec![("page", text.as_str()), ("per_page", "50")];
+            if !self.label_selector.is_empty() {
+                query.push(("label_selector", &self.label_selector));
+            }
+            let some: Servers = api.json(api.get("/v1/servers", &query)).await?;
             targets.extend(some.servers.iter().map(|s| self.cloud_target(s, &networks)));
             page = some.meta.pagination.next_page.filter(|next| *next > number);
         }

@@ -56,7 +56,7 @@ impl Refresh for PuppetDbSd {
         if self.url.is_empty() {
             return refuse("URL is missing");
         }
-        let url = url::Url::parse(&self.url).map_err(|e| Error::Config(format!("invalid URL: {e}")))?;
+        let url = crate::api::parse_url(&self.url)?;
         if !matches!(url.scheme(), "http" | "https") {
             return refuse("URL scheme must be 'http' or 'https'");
         }

@@ -2,6 +2,7 @@
 use ferula_kube::Access;
 use serde::{Deserialize, Serialize};
 
+use super::selector::{check_fields, check_labels};
 use crate::Error;
 use crate::discovery_struct_parts::unset;
 
@@ -145,8 +146,8 @@ impl KubernetesSd {
                 let allowed = role.selectable().join(", ");
                 return refuse(format!("{} role supports only {allowed} selectors", self.role));
             }
-            check_selector(&selector.field)?;
-            check_selector(&selector.label)?;
+            check_fields(&selector.field)?;
+            check_labels(&selector.label)?;
         }
         Ok(())
     }
@@ -164,16 +165,4 @@ impl KubernetesSd {
     pub(crate) fn selector(&self, role: Role) -> Selector {
         self.selectors.iter().find(|s| s.role == role.as_str()).cloned().unwrap_or_default()
     }
-}
-
-/// A rough look at a selector's form; the API server has the last word.
-fn check_selector(text: &str) -> Result<(), Error> {
-    for term in text.split(',').filter(|t| !t.trim().is_empty()) {
-        let plain = term.trim();
-        let odd = plain.starts_with(['=', '!']) && plain.len() < 2 || plain.ends_with('=') && plain.starts_with('=');
-        if odd || plain.split_whitespace().count() > 2 && !plain.contains(" in ") && !plain.contains(" notin ") {
-            return Err(Error::Config(format!("invalid selector: {plain:?}")));
-        }
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 mod config;
 mod labels;
 mod roles;
+mod selector;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

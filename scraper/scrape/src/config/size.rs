@@ -9,12 +9,15 @@ pub struct Bytes(pub u64);
 
 const UNITS: [(&str, u32); 7] = [("EB", 60), ("PB", 50), ("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10), ("B", 0)];
 
+fn number_len(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len())
+}
+
 fn parse(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
-    let number_len = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(number_len);
+    let (number, unit) = text.split_at(number_len(text));
     let unit = unit.replace("iB", "B");
     let shift = UNITS.iter().find(|(name, _)| *name == unit)?.1;
     if let Ok(whole) = number.parse::<u64>() {
@@ -52,7 +55,13 @@ impl<'de> Deserialize<'de> for Bytes {
                 self.visit_str(&v.to_string())
             }
             fn visit_str<E: de::Error>(self, v: &str) -> Result<Bytes, E> {
-                parse(v).map(Bytes).ok_or_else(|| E::custom(format!("units: unknown unit or bad number in {v:?}")))
+                parse(v).map(Bytes).ok_or_else(|| {
+                    let (number, unit) = v.split_at(number_len(v));
+                    E::custom(match number {
+                        "" => format!("units: invalid {v}"),
+                        _ => format!("units: unknown unit {unit} in {v}"),
+                    })
+                })
             }
         }
         d.deserialize_any(Text)
