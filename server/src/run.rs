@@ -140,7 +140,7 @@ impl Default for RuleOptions {
 }
 
 /// Hands alerts of rules to the notifier.
-struct ToNotifier(Arc<Notifier>);
+pub(crate) struct ToNotifier(pub Arc<Notifier>);
 
 impl ferula_promql_rules::Notify for ToNotifier {
     fn notify(&self, alerts: Vec<ferula_promql_rules::Alert>) {

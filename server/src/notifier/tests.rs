@@ -250,3 +250,78 @@ fn json_is_what_alertmanager_reads() {
         r#"[{"annotations":{"summary":"s"},"endsAt":"2026-11-20T18:35:19.426Z","startsAt":"1970-01-01T00:00:01Z","generatorURL":"http://p/graph","labels":{"alertname":"a"}}]"#
     );
 }
+
+/// From a rule to the body of the request, as the alert-generator programme wants it: begins at the firing, ends four
+/// resend delays ahead while it fires, at the resolving evaluation afterwards; all as RFC 3339.
+#[tokio::test]
+async fn what_a_rule_finds_is_posted_with_begin_and_end() {
+    use ferula_promql_engine::{Engine, EngineOptions, test_language::MemoryStore};
+    use ferula_promql_rules::{EngineQuery, Environment, Group, Settings, file};
+    use ferula_storage::{AppendOptions, Appendable, CancelFlag, Durability};
+
+    let (registry, store) = (Registry::new(), Arc::new(MemoryStore::new()));
+    let n = notifier(100, &registry);
+    let am = Fake::new("http://am", vec![]);
+    n.set_targets(vec![to(&am)]);
+    let query = EngineQuery {
+        engine: Arc::new(Engine::new(EngineOptions::default())),
+        queryable: store.clone(),
+        timeout: Duration::from_secs(30),
+        budget: ferula_model::Budget::unlimited(),
+        cancel: CancelFlag::new(),
+    };
+    let environment = Environment {
+        query: Arc::new(query),
+        queryable: store.clone(),
+        appendable: store.clone(),
+        notify: Arc::new(crate::run::ToNotifier(n.clone())),
+        clock: Arc::new(ManualClock::at(0)),
+        resend_delay_ms: 60_000,
+        outage_tolerance_ms: 3_600_000,
+        for_grace_ms: 600_000,
+        parse_options: Default::default(),
+        concurrent_rules: 1,
+    };
+    let settings = Settings {
+        interval_ms: 30_000,
+        query_offset_ms: 0,
+        external_labels: Labels::default(),
+        external_url: "http://p:9090".into(),
+    };
+    let rules =
+        "groups:\n- name: g\n  rules:\n  - {alert: A, expr: v > 10, for: 30s, annotations: {s: '{{ $value }}'}}\n";
+    let config = file::parse("f.yml", rules).unwrap().remove(0);
+    let mut group = Group::alone(Arc::new(environment), settings, config, &registry, false);
+    let posted = |ends: &str| {
+        format!(
+            r#"[{{"annotations":{{"s":"15"}},"endsAt":"{ends}","startsAt":"1970-01-01T00:00:30Z","generatorURL":"http://p:9090/graph?g0.expr=v+%3E+10&g0.tab=1","labels":{{"alertname":"A","i":"1"}}}}]"#
+        )
+    };
+    for (t_ms, value, ends) in [
+        (0, 15.0, None), // pending
+        (30_000, 15.0, Some("1970-01-01T00:04:30Z")),
+        (90_000, 15.0, None), // not more than the resend delay
+        (120_000, 15.0, Some("1970-01-01T00:06:00Z")),
+        (150_000, 5.0, Some("1970-01-01T00:02:30Z")),
+        (180_000, 5.0, None),
+        (240_000, 5.0, Some("1970-01-01T00:02:30Z")),
+    ] {
+        let mut appender = store.appender();
+        let labels = Labels::from_pairs([("__name__", "v"), ("i", "1")]);
+        let value = ferula_model::Value::Float(value);
+        appender
+            .append(ferula_model::SeriesRef::NONE, Some(&labels), 0, t_ms, value, &AppendOptions::default())
+            .unwrap();
+        appender.commit(Durability::Written).unwrap();
+        group.evaluate(t_ms);
+        if ends.is_some() {
+            am.asked.notified().await;
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await; // whatever else there is to send has its turn
+        }
+        let batches = std::mem::take(&mut *am.accepted.lock().unwrap());
+        let bodies: Vec<String> = batches.iter().map(|b| String::from_utf8(to_json(b)).unwrap()).collect();
+        assert_eq!(bodies, ends.map(posted).into_iter().collect::<Vec<_>>(), "{t_ms}");
+    }
+}
