@@ -4,6 +4,7 @@
 //! expression does not match a newline, and printing escapes only backslash, newline and double quote. The printed form
 //! is part of every group key, so it must not vary.
 use std::fmt;
+use std::sync::Arc;
 
 use ferula_model::{LabelView, Labels};
 use ferula_regex::Regex;
@@ -13,17 +14,18 @@ pub use ferula_model::MatchOp;
 
 mod classic;
 mod compat;
+mod compiled;
 mod utf8;
 
 pub use compat::{Mode, ParseError, parse_matcher, parse_matchers};
 
-/// One condition; an absent label is the empty string. Cloning shares the compiled expression.
+/// One condition; an absent label is the empty string. Matchers of the same pattern share one compiled expression.
 #[derive(Clone)]
 pub struct Matcher {
     pub name: String,
     pub op: MatchOp,
     pub value: String,
-    regex: Option<Regex>,
+    regex: Option<Arc<Regex>>,
 }
 
 impl Matcher {
@@ -31,7 +33,7 @@ impl Matcher {
     pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Matcher, ferula_regex::Error> {
         let (name, value) = (name.into(), value.into());
         let regex = match op {
-            MatchOp::RegexMatch | MatchOp::RegexNoMatch => Some(Regex::plain(&format!("^(?:{value})$"))?),
+            MatchOp::RegexMatch | MatchOp::RegexNoMatch => Some(compiled::compiled(&value)?),
             MatchOp::Equal | MatchOp::NotEqual => None,
         };
         Ok(Matcher { name, op, value, regex })

@@ -1,4 +1,4 @@
-//! What strangers send is bounded: a huge alert, a hundred thousand silences.
+//! What strangers send is bounded: a huge alert, a hundred thousand silences, and their patterns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod lab;
 
@@ -45,4 +45,28 @@ fn a_hundred_thousand_silences_are_held_and_found_and_one_more_is_refused() {
     let refused = silences.set(silence(MANY), 1, || "more".into()).unwrap_err();
     assert_eq!(refused.to_string(), format!("exceeded maximum number of silences: {MANY}"));
     assert_eq!(silences.collect_garbage(2_000, 500), MANY);
+}
+
+/// The automaton of each pattern takes megabytes and long to build: a hundred thousand of them would end this process.
+#[test]
+fn silences_of_the_same_patterns_share_what_is_compiled() {
+    let mut silences = Silences::new(SilenceLimits::default());
+    for i in 0..100_000 {
+        let text = format!("host=~\"(\\\\pL{{60}}|h{}.*)\",id=\"{i}\"", i % 4);
+        let silence = Silence {
+            id: "".into(),
+            matcher_sets: vec![parse_matchers(&text, "test").unwrap()],
+            starts_at_ms: 0,
+            ends_at_ms: 1_000,
+            updated_at_ms: 0,
+            created_by: "me".into(),
+            comment: "c".into(),
+            annotations: Default::default(),
+        };
+        silences.set(silence, 1, || format!("s{i}").into()).unwrap();
+    }
+    for (id, host, found) in [("7", "h3x", true), ("7", "h2x", false), ("99999", "h3", true)] {
+        let labels = Labels::from_pairs([("host", host), ("id", id)]);
+        assert_eq!(silences.silenced_by(&labels, 2).len(), usize::from(found), "{id} {host}");
+    }
 }

@@ -35,7 +35,7 @@ pub struct AlertData {
 }
 
 /// Field order is the order of upstream's payload.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
     pub receiver: Arc<str>,

@@ -127,7 +127,7 @@ impl Bound {
     pub fn html(&self, text: &str) -> Result<String, ferula_template::Error> {
         match &self.fixed {
             Some(fixed) => Ok(fixed.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")),
-            None => self.templates.expand_html(text, &self.value),
+            None => self.templates.expand_html_with(text, &self.value, &self.overrides()),
         }
     }
 }
@@ -182,6 +182,16 @@ mod tests {
         for name in include_str!("../../templates/names.txt").split_whitespace() {
             assert!(set.templates.contains(name), "{name}");
         }
+    }
+
+    #[test]
+    fn html_sees_the_labels_of_the_route_escaped() {
+        let set = TemplateSet::load(&[], Path::new("."), Arc::new(ferula_model::SystemClock)).unwrap();
+        let labels = [("team".to_owned(), "<a&b>".to_owned())].into();
+        let bound = set.bind(&mut Data::default(), &labels).unwrap();
+        let text = "{{ routeLabels \"team\" }}|{{ .RouteLabels.team }}|{{ routeLabels \"none\" }}";
+        assert_eq!(bound.html(text).unwrap(), "&lt;a&amp;b&gt;|&lt;a&amp;b&gt;|");
+        assert_eq!(bound.text(text).unwrap(), "<a&b>|<a&b>|");
     }
 
     #[test]

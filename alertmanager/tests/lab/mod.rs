@@ -1,5 +1,7 @@
 //! Starts an Alertmanager of ours on a free port, inside the test's process.
 #![allow(dead_code)] // each suite uses its part
+pub mod real;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use ferula_promql_parser::{AggregateExpr, AggregateOp};
 use hashbrown::HashMap;
 
 use super::aggregate::Groups;
+use super::ranked::Ranked;
 use crate::column::{ABSENT, Column, Point, Stream, is_present, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
@@ -84,7 +85,7 @@ fn pick(
     kept.resize_with(columns.len(), || vec![false; grid.n]);
     let mut order: Vec<usize> = Vec::new(); // for an instant: the series in result order
     for group in &members {
-        let mut at: Vec<(f64, usize)> = Vec::with_capacity(group.len());
+        let mut best = Ranked::new(1, a.op == AggregateOp::Bottomk);
         for (step, p) in param.iter().copied().enumerate().take(grid.n) {
             q.tick(1 + (group.len() >> 4) as u32)?;
             if a.op == AggregateOp::LimitRatio {
@@ -97,22 +98,25 @@ fn pick(
                 continue;
             }
             let k = p as usize;
-            if a.op == AggregateOp::Limitk {
-                group.iter().filter(|i| columns[**i].has(step)).take(k).for_each(|i| kept[*i][step] = true);
-                continue;
+            best.restart(k);
+            for i in group {
+                let v = columns[*i].floats[step];
+                if ranked && is_present(v) {
+                    best.offer(v, *i);
+                } else if !ranked && columns[*i].has(step) {
+                    // Upstream holds these on the same heap, a histogram as zero: no more than an instant's order shows it.
+                    best.push(if is_present(v) { v } else { 0.0 }, *i);
+                    if best.is_full() {
+                        break;
+                    }
+                }
             }
-            at.clear();
-            at.extend(group.iter().map(|i| (columns[*i].floats[step], *i)).filter(|(v, _)| is_present(*v)));
-            let better = |x: &(f64, usize), y: &(f64, usize)| rank(a.op, x.0, y.0).then(x.1.cmp(&y.1));
-            if at.len() > k {
-                at.select_nth_unstable_by(k - 1, better);
-                at.truncate(k);
+            best.series().for_each(|i| kept[i][step] = true);
+            match a.op {
+                _ if grid.n > 1 => {}
+                AggregateOp::Limitk => order.extend(best.series()),
+                _ => order.extend(best.in_order()),
             }
-            if grid.n == 1 {
-                at.sort_by(better);
-                order.extend(at.iter().map(|(_, i)| *i));
-            }
-            at.iter().for_each(|(_, i)| kept[*i][step] = true);
         }
     }
     for (c, kept) in columns.iter_mut().zip(&kept) {
@@ -123,7 +127,7 @@ fn pick(
         }
         c.histograms.retain(|(step, _)| !ranked && kept.get(*step as usize) == Some(&true));
     }
-    if ranked && grid.n == 1 {
+    if a.op != AggregateOp::LimitRatio && grid.n == 1 {
         let mut slots: Vec<Option<Column>> = columns.into_iter().map(Some).collect();
         return Ok(order.into_iter().filter_map(|i| slots[i].take()).collect());
     }
@@ -131,15 +135,6 @@ fn pick(
     let mut slots: Vec<Option<Column>> = columns.into_iter().map(Some).collect();
     let grouped = members.iter().flatten().filter_map(|i| slots[*i].take());
     Ok(grouped.filter(|c| !c.is_vacant()).collect())
-}
-
-/// Less means earlier in the result; NaN ranks last whichever end is asked for.
-fn rank(op: AggregateOp, x: f64, y: f64) -> std::cmp::Ordering {
-    match (x.is_nan(), y.is_nan()) {
-        (false, false) if op == AggregateOp::Topk => y.total_cmp(&x),
-        (false, false) => x.total_cmp(&y),
-        (nx, ny) => nx.cmp(&ny),
-    }
 }
 
 /// Whether a series belongs to the deterministic sample of that ratio; a negative ratio is the complement.

@@ -10,6 +10,7 @@ mod matching;
 pub(crate) mod merge;
 mod order;
 pub(crate) mod range;
+mod ranked;
 mod scalar_ops;
 pub(crate) mod selector;
 mod set_ops;
