@@ -58,6 +58,7 @@ impl Cluster {
         K: kube::Resource<DynamicType = (), Scope = kube::core::DynamicResourceScope>
             + Clone
             + DeserializeOwned
+            + serde::Serialize
             + Debug
             + Send
             + Sync

@@ -11,6 +11,10 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> R
     Option::<T>::deserialize(d).map(Option::unwrap_or_default)
 }
 
+fn unset<T: Default + PartialEq>(v: &T) -> bool {
+    *v == T::default()
+}
+
 /// Only names, labels, annotations, owners: managed fields alone would double an object.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -72,7 +76,7 @@ macro_rules! slim {
         #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
         #[serde(rename_all = "camelCase", default)]
         pub struct $name {
-            $( $(#[$f])* #[serde(deserialize_with = "nullable")] pub $field: $ty, )*
+            $( $(#[$f])* #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")] pub $field: $ty, )*
         }
     )*};
 }
@@ -85,7 +89,7 @@ macro_rules! object {
         pub struct $name {
             #[serde(deserialize_with = "meta")]
             pub metadata: ObjectMeta,
-            $( #[serde(deserialize_with = "nullable")] pub $field: $ty, )*
+            $( #[serde(deserialize_with = "nullable", skip_serializing_if = "unset")] pub $field: $ty, )*
         }
     };
 }

@@ -238,7 +238,7 @@ pub(crate) async fn run(config: ConsulSd, api: Api, publish: Publisher) {
         while tasks.try_join_next().is_some() {}
         has_failed |= failure.is_some();
         if news && (has_failed || groups.len() == services.len()) {
-            publish.groups(groups.values().cloned().collect(), failure);
+            publish.groups(groups.values().cloned(), failure);
         } else if let Some(e) = failure {
             publish.refresh_failed("consul");
             publish.failed(e);

@@ -30,7 +30,7 @@ pub(crate) async fn run(config: FileSd, publish: Publisher) {
         match read {
             Ok((files, error)) => {
                 known = files;
-                let groups = known.values().flatten().cloned().collect();
+                let groups = known.values().flatten().cloned();
                 publish.groups(groups, error);
             }
             Err(e) => publish.failed(format!("reading target files: {e}")),

@@ -1,5 +1,5 @@
 //! Jobs and their providers: starting, keeping, stopping, and handing out what they found.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -274,19 +274,25 @@ impl Publisher {
     }
 
     /// The provider's whole set now, and what went wrong for a part of it. Groups equal to last time's are shared.
-    pub(crate) fn groups(&self, groups: Vec<TargetGroup>, error: Option<String>) {
+    /// They are asked for one by one, so that only those which changed are ever held twice.
+    pub(crate) fn groups(&self, groups: impl IntoIterator<Item = TargetGroup>, error: Option<String>) {
         let now_ms = self.clock.now_ms();
+        let before: Vec<Arc<TargetGroup>> = match lock(&self.job.slots).list.iter().find(|s| s.id == self.id) {
+            Some(slot) => slot.groups.clone(),
+            None => return,
+        };
+        let by_source: HashMap<&str, &Arc<TargetGroup>> = before.iter().map(|g| (g.source.as_str(), g)).collect();
+        let shared = groups.into_iter().map(|g| match by_source.get(g.source.as_str()) {
+            Some(old) if ***old == g => Arc::clone(old),
+            _ => Arc::new(g),
+        });
+        let groups: Vec<Arc<TargetGroup>> = shared.collect();
+        drop(by_source);
         let targets = groups.iter().map(|g| g.targets.len()).sum();
         {
             let mut slots = lock(&self.job.slots);
             let Some(slot) = slots.list.iter_mut().find(|s| s.id == self.id) else { return };
-            let mut before: BTreeMap<String, Arc<TargetGroup>> =
-                std::mem::take(&mut slot.groups).into_iter().map(|g| (g.source.clone(), g)).collect();
-            let shared = groups.into_iter().map(|g| match before.remove(&g.source) {
-                Some(old) if *old == g => old,
-                _ => Arc::new(g),
-            });
-            slot.groups = shared.collect();
+            slot.groups = groups;
             slot.answered = true;
             slot.status.last_update_ms = Some(now_ms);
             slot.status.last_error = error;

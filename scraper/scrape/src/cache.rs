@@ -271,6 +271,7 @@ impl Cache {
             }
         }
         self.order = order;
+        self.shrink();
         self.entries_after_success = self.table.len();
     }
 
@@ -293,6 +294,17 @@ impl Cache {
             self.clear();
         }
         flush
+    }
+
+    /// Growing doubles, and most targets never grow again: room for a quarter more is plenty.
+    fn shrink(&mut self) {
+        let keep = |len: usize| len + len / 4;
+        if self.entries.capacity() > keep(self.entries.len()) {
+            self.entries.shrink_to_fit();
+        }
+        if self.order.capacity() > keep(self.order.len()) {
+            self.order.shrink_to_fit();
+        }
     }
 
     fn live(&self) -> impl Iterator<Item = &Entry> {

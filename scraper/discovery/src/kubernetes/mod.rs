@@ -12,6 +12,7 @@ use ferula_kube::{
     Cluster, EndpointSlice, Endpoints, Ingress, Job, Namespace, Node, Pod, ReplicaSet, Scope, Service, Store,
     WatchEvents, own_namespace,
 };
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 pub use config::{AttachMetadata, KubernetesSd, Namespaces, Role, Selector};
@@ -197,41 +198,39 @@ impl Watched {
         sum
     }
 
-    fn groups(&self, role: Role) -> Vec<TargetGroup> {
-        fn each<K, G>(stores: &[Arc<Store<K>>], f: impl Fn(&K) -> G) -> Vec<G>
-        where
-            K: Send + Sync + 'static,
-        {
-            stores.iter().flat_map(|s| s.all()).map(|(_, object)| f(&object)).collect()
+    /// One group after the other, so that never more than one object is unpacked.
+    fn groups(&self, role: Role) -> Box<dyn Iterator<Item = TargetGroup> + '_> {
+        fn each<K: DeserializeOwned>(stores: &[Arc<Store<K>>]) -> impl Iterator<Item = K> {
+            stores.iter().flat_map(|s| s.all())
         }
         match role {
-            Role::Node => each(&self.nodes, roles::node).into_iter().flatten().collect(),
-            Role::Service => each(&self.services, |s| roles::service(s, self)),
-            Role::Pod => each(&self.pods, |p| roles::pod(p, self)),
-            Role::Endpoints => each(&self.endpoints, |e| roles::endpoints(e, self)),
-            Role::EndpointSlice => each(&self.slices, |e| roles::endpoint_slice(e, self)),
-            Role::Ingress => each(&self.ingresses, |i| roles::ingress(i, self)),
+            Role::Node => Box::new(each(&self.nodes).filter_map(|n| roles::node(&n))),
+            Role::Service => Box::new(each(&self.services).map(|s| roles::service(&s, self))),
+            Role::Pod => Box::new(each(&self.pods).map(|p| roles::pod(&p, self))),
+            Role::Endpoints => Box::new(each(&self.endpoints).map(|e| roles::endpoints(&e, self))),
+            Role::EndpointSlice => Box::new(each(&self.slices).map(|e| roles::endpoint_slice(&e, self))),
+            Role::Ingress => Box::new(each(&self.ingresses).map(|i| roles::ingress(&i, self))),
         }
     }
 }
 
 impl Others for Watched {
-    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+    fn pod(&self, namespace: &str, name: &str) -> Option<Pod> {
         self.pods.iter().find_map(|s| s.get(namespace, name))
     }
-    fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
+    fn service(&self, namespace: &str, name: &str) -> Option<Service> {
         self.services.iter().find_map(|s| s.get(namespace, name))
     }
-    fn node(&self, name: &str) -> Option<Arc<Node>> {
+    fn node(&self, name: &str) -> Option<Node> {
         self.nodes.iter().find_map(|s| s.get("", name))
     }
-    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+    fn namespace(&self, name: &str) -> Option<Namespace> {
         self.namespaces.iter().find_map(|s| s.get("", name))
     }
-    fn replica_set(&self, namespace: &str, name: &str) -> Option<Arc<ReplicaSet>> {
+    fn replica_set(&self, namespace: &str, name: &str) -> Option<ReplicaSet> {
         self.replica_sets.iter().find_map(|s| s.get(namespace, name))
     }
-    fn job(&self, namespace: &str, name: &str) -> Option<Arc<Job>> {
+    fn job(&self, namespace: &str, name: &str) -> Option<Job> {
         self.jobs.iter().find_map(|s| s.get(namespace, name))
     }
     fn attach(&self) -> &AttachMetadata {

@@ -1,6 +1,5 @@
 //! Objects to target groups, role by role: pure functions, so that recorded objects prove them.
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ferula_kube::{EndpointSlice, Endpoints, Ingress, Job, Namespace, Node, ObjectReference, Pod, ReplicaSet, Service};
 use ferula_model::{Labels, LabelsBuilder};
@@ -14,16 +13,16 @@ use crate::group::TargetGroup;
 
 /// Where a role looks up the other objects it mentions.
 pub(super) trait Others {
-    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>>;
-    fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>>;
+    fn pod(&self, namespace: &str, name: &str) -> Option<Pod>;
+    fn service(&self, namespace: &str, name: &str) -> Option<Service>;
     /// `None` unless nodes are to be attached.
-    fn node(&self, name: &str) -> Option<Arc<Node>>;
+    fn node(&self, name: &str) -> Option<Node>;
     /// `None` unless namespaces are to be attached.
-    fn namespace(&self, name: &str) -> Option<Arc<Namespace>>;
+    fn namespace(&self, name: &str) -> Option<Namespace>;
     /// Of replica sets: `None` unless deployments are to be attached.
-    fn replica_set(&self, namespace: &str, name: &str) -> Option<Arc<ReplicaSet>>;
+    fn replica_set(&self, namespace: &str, name: &str) -> Option<ReplicaSet>;
     /// `None` unless jobs or cron jobs are to be attached.
-    fn job(&self, namespace: &str, name: &str) -> Option<Arc<Job>>;
+    fn job(&self, namespace: &str, name: &str) -> Option<Job>;
     /// Which of the two.
     fn attach(&self) -> &AttachMetadata;
 }
@@ -146,7 +145,7 @@ struct Behind<'o> {
     others: &'o dyn Others,
     targets: Vec<Labels>,
     /// Pods met, in order, with the ports endpoints have of them.
-    pods: Vec<(Arc<Pod>, Vec<i64>)>,
+    pods: Vec<(Pod, Vec<i64>)>,
 }
 
 impl Behind<'_> {
