@@ -111,6 +111,9 @@ async fn around(State(am): State<App>, request: Request, next: Next) -> Response
     let elapsed = am.clock.monotonic().saturating_sub(started);
     let (method, code) = (method.as_str().to_lowercase(), response.status().as_u16().to_string());
     am.metrics.http_requests.with(&[&handler, &method, &code]).observe_duration(elapsed);
+    if let Some(bytes) = axum::body::HttpBody::size_hint(response.body()).exact() {
+        am.metrics.http_response_bytes.with(&[&handler, &method]).observe(bytes as f64);
+    }
     response
 }
 

@@ -468,10 +468,14 @@ impl Alertmanager {
         let now_ms = self.clock.now_ms();
         {
             let mut core = self.core();
+            let started = self.clock.monotonic();
             core.silences.collect_garbage(now_ms, self.options.retention_ms);
+            let between = self.clock.monotonic();
             core.nflog.collect_garbage(now_ms);
+            self.metrics.silences_gc.observe_duration(between.saturating_sub(started));
+            self.metrics.nflog_gc.observe_duration(self.clock.monotonic().saturating_sub(between));
         }
-        self.store.snapshot(&self.metrics, || {
+        self.store.snapshot(&self.metrics, self.clock.as_ref(), || {
             let core = self.core();
             let log: Vec<LogChange> = core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect();
             let silences = core.silences.iter().cloned().collect();
@@ -559,8 +563,19 @@ impl Alertmanager {
         registry.info(
             "alertmanager_build_info",
             "A metric with a constant '1' value labeled by version, revision, branch and the rest.",
-            &[("version", crate::VERSION), ("revision", env!("CARGO_PKG_VERSION")), ("branch", "ferula")],
+            &[
+                ("version", crate::VERSION),
+                ("revision", env!("CARGO_PKG_VERSION")),
+                ("branch", "ferula"),
+                ("goversion", ""), // dashboards join on it
+                ("goos", std::env::consts::OS),
+                ("goarch", goarch()),
+                ("tags", ""),
+            ],
         );
+        registry
+            .gauge("alertmanager_alerts_per_alert_limit", "Current limit on number of alerts per alert name")
+            .set(self.options.alerts_per_alertname_limit as f64);
         let am = Arc::downgrade(self);
         registry.named_collector("alertmanager_states", move |out| {
             if let Some(am) = am.upgrade() {
@@ -568,6 +583,15 @@ impl Alertmanager {
                 crate::metrics::cluster(am.cluster().map(|c| (c.view(), c.counts())), out);
             }
         });
+    }
+}
+
+/// This machine in Go's spelling.
+fn goarch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 

@@ -461,6 +461,7 @@ impl Core {
 
     /// What mutes an alert besides its route's time intervals.
     pub fn muted_by(&self, labels: &Labels, now_ms: i64) -> (Vec<SilenceId>, Vec<u64>) {
+        self.metrics.silences_queries.inc();
         (self.silences.silenced_by(labels, now_ms), self.inhibitor.inhibited_by(labels, now_ms))
     }
 

@@ -1,5 +1,5 @@
 //! Alertmanager's own metrics, under upstream's names.
-use ferula_instrument::{Counter, CounterVec, Family, Gauge, Histogram, HistogramVec, Registry};
+use ferula_instrument::{Counter, CounterVec, Family, Gauge, HistogramVec, Registry, Summary};
 use ferula_model::MetricType;
 
 use crate::cluster::{Counts, View};
@@ -19,21 +19,27 @@ pub struct Metrics {
     pub config_hash: Gauge,
     pub reload_successful: Gauge,
     pub reload_success_time: Gauge,
-    pub dispatch: Histogram,
+    pub dispatch: Summary,
     pub groups: Gauge,
     pub inhibition_rules: Gauge,
     pub receivers: Gauge,
     pub integrations: Gauge,
     pub http_requests: HistogramVec,
+    pub http_response_bytes: HistogramVec,
     pub http_limited: Counter,
     pub http_in_flight: Gauge,
     pub journal_errors: Counter,
     pub silences_maintenance: Counter,
     pub silences_maintenance_errors: Counter,
     pub silences_snapshot_size: Gauge,
+    pub silences_snapshot: Summary,
+    pub silences_gc: Summary,
+    pub silences_queries: Counter,
     pub nflog_maintenance: Counter,
     pub nflog_maintenance_errors: Counter,
     pub nflog_snapshot_size: Gauge,
+    pub nflog_snapshot: Summary,
+    pub nflog_gc: Summary,
     pub nflog_queries: Counter,
 }
 
@@ -65,7 +71,6 @@ pub const INTEGRATIONS: [&str; 19] = [
 
 impl Metrics {
     pub fn new(r: &Registry) -> Metrics {
-        let seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let received = r.counter_vec(
             "alertmanager_alerts_received_total",
             "The total number of received alerts.",
@@ -118,10 +123,10 @@ impl Metrics {
                 "alertmanager_config_last_reload_success_timestamp_seconds",
                 "Timestamp of the last successful configuration reload.",
             ),
-            dispatch: r.histogram(
+            dispatch: r.summary(
                 "alertmanager_dispatcher_alert_processing_duration_seconds",
                 "Time to take in one batch of alerts.",
-                &seconds,
+                &[],
             ),
             groups: r.gauge("alertmanager_dispatcher_aggregation_groups", "Number of active aggregation groups"),
             inhibition_rules: r.gauge("alertmanager_inhibition_rules", "Number of configured inhibition rules."),
@@ -131,7 +136,13 @@ impl Metrics {
                 "alertmanager_http_request_duration_seconds",
                 "Histogram of latencies for HTTP requests.",
                 &["handler", "method", "code"],
-                &[0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 5.0, 20.0, 60.0],
+                &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+            ),
+            http_response_bytes: r.histogram_vec(
+                "alertmanager_http_response_size_bytes",
+                "Histogram of response size for HTTP requests.",
+                &["handler", "method"],
+                &ferula_instrument::exponential_buckets(100.0, 10.0, 7),
             ),
             http_limited: r
                 .counter_vec(
@@ -148,12 +159,29 @@ impl Metrics {
             silences_maintenance_errors: r
                 .counter("alertmanager_silences_maintenance_errors_total", "How many maintenances were executed for silences that failed."),
             silences_snapshot_size: r.gauge("alertmanager_silences_snapshot_size_bytes", "Size of the last silence snapshot in bytes."),
+            silences_snapshot: r.summary("alertmanager_silences_snapshot_duration_seconds", "Duration of the last silence snapshot.", &[]),
+            silences_gc: r.summary("alertmanager_silences_gc_duration_seconds", "Duration of the last silence garbage collection cycle.", &[]),
+            silences_queries: r.counter("alertmanager_silences_queries_total", "How many silence queries were received."),
+            nflog_snapshot: r.summary("alertmanager_nflog_snapshot_duration_seconds", "Duration of the last notification log snapshot.", &[]),
+            nflog_gc: r.summary("alertmanager_nflog_gc_duration_seconds", "Duration of the last notification log garbage collection cycle.", &[]),
             nflog_maintenance: r.counter("alertmanager_nflog_maintenance_total", "How many maintenances were executed for the notification log."),
             nflog_maintenance_errors: r
                 .counter("alertmanager_nflog_maintenance_errors_total", "How many maintenances were executed for the notification log that failed."),
             nflog_snapshot_size: r.gauge("alertmanager_nflog_snapshot_size_bytes", "Size of the last notification log snapshot in bytes."),
             nflog_queries: r.counter("alertmanager_nflog_queries_total", "Number of notification log queries were received."),
         };
+        // Nothing here that could fail, and no limit that could be reached: alerting rules still find their series.
+        for (name, help) in [
+            ("alertmanager_silences_query_errors_total", "How many silence received queries did not succeed."),
+            ("alertmanager_silences_gc_errors_total", "How many silence GC errors were encountered."),
+            ("alertmanager_nflog_query_errors_total", "Number notification log received queries that failed."),
+            (
+                "alertmanager_dispatcher_aggregation_group_limit_reached_total",
+                "Number of times when dispatcher failed to create new aggregation group due to limit.",
+            ),
+        ] {
+            r.counter(name, help);
+        }
         for integration in INTEGRATIONS {
             m.notifications.with(&[integration]);
             m.requests.with(&[integration]);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use ferula_fs::{Disk, Fs, Lock};
 use ferula_journal::{Journal, Ticket};
+use ferula_model::Clock;
 
 use crate::alert::Alert;
 use crate::core::{Core, GroupTimer, LogChange};
@@ -167,7 +168,7 @@ impl Store {
     }
 
     /// Writes the snapshots anew and drops the part of the journal they make superfluous.
-    pub fn snapshot(&self, metrics: &Metrics, state: impl FnOnce() -> State) {
+    pub fn snapshot(&self, metrics: &Metrics, clock: &dyn Clock, state: impl FnOnce() -> State) {
         metrics.silences_maintenance.inc();
         metrics.nflog_maintenance.inc();
         let attempt = || -> Result<(), StoreError> {
@@ -178,17 +179,18 @@ impl Store {
             let log: Vec<Vec<u8>> = state.log.iter().map(|(k, e)| encode::log_entry(k, e)).collect();
             let alerts: Vec<Vec<u8>> = state.alerts.iter().map(|a| encode::alert(a)).collect();
             let groups: Vec<Vec<u8>> = state.groups.iter().map(encode::group).collect();
-            for (name, messages, size) in [
-                ("silences", silences, Some(&metrics.silences_snapshot_size)),
-                ("nflog", log, Some(&metrics.nflog_snapshot_size)),
+            for (name, messages, told) in [
+                ("silences", silences, Some((&metrics.silences_snapshot_size, &metrics.silences_snapshot))),
+                ("nflog", log, Some((&metrics.nflog_snapshot_size, &metrics.nflog_snapshot))),
                 ("alerts", alerts, None),
                 ("groups", groups, None),
             ] {
-                let path = self.dir.join(name);
+                let (path, started) = (self.dir.join(name), clock.monotonic());
                 let bytes = delimit(&messages);
                 self.fs.write_atomically(&path, &bytes).map_err(at(&path))?;
-                if let Some(gauge) = size {
-                    gauge.set(bytes.len() as f64);
+                if let Some((size, duration)) = told {
+                    size.set(bytes.len() as f64);
+                    duration.observe_duration(clock.monotonic().saturating_sub(started));
                 }
             }
             Ok(self.journal.remove_before(segment)?)

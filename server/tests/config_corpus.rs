@@ -28,7 +28,6 @@ const FOREIGN: &[&str] = &[
 const KNOWN: &[(&str, &str)] = &[
     ("config/examples/prometheus.yml", "uses a field that is newer than the recorded Prometheus"),
     ("NativeHistogramConfigMissConvertClassicHistogramsToNHCB.golden", "uses a field of Prometheus 2"),
-    ("AzureSDConfigValid_WorkloadIdentityAuth.golden", "a newer version's way to sign in, which is not built in"),
     ("scrape_config_local_infer_escaping.yml", "newer versions infer the escaping scheme"),
 ];
 

@@ -181,6 +181,7 @@ impl Core {
                 suppressed.insert(alert.fingerprint, (why, muting.clone()));
                 continue;
             }
+            self.metrics.silences_queries.inc();
             let silences = self.silences.silenced_by(&alert.labels, now.wall_ms);
             if !silences.is_empty() {
                 silenced += 1;

@@ -93,7 +93,7 @@ fn everything_survives_a_crash_and_a_snapshot() {
         assert_eq!(alerts.len(), 1);
         assert_eq!((&*alerts[0].generator_url, alerts[0].annotations.get("s")), ("http://g", Some("t")));
         assert_eq!(core.timers(NOW), timers, "round {round}");
-        store.snapshot(&Metrics::new(&Registry::new()), || State {
+        store.snapshot(&Metrics::new(&Registry::new()), &ferula_model::SystemClock, || State {
             silences: core.silences.iter().cloned().collect(),
             log: core.nflog.iter().map(|(k, e)| (k.clone(), e.clone())).collect(),
             alerts,

@@ -76,10 +76,10 @@ impl Refresh for AzureSd {
             "OAuth" if self.tenant_id.is_empty() => return missing("tenant_id"),
             "OAuth" if self.client_id.is_empty() => return missing("client_id"),
             "OAuth" if self.client_secret.is_empty() => return missing("client_secret"),
-            "OAuth" | "ManagedIdentity" | "SDK" => {}
+            "OAuth" | "ManagedIdentity" | "SDK" | "WorkloadIdentity" => {}
             other => {
                 return Err(Error::Config(format!(
-                    "unknown authentication_type {other:?}. Supported types are \"OAuth\", \"ManagedIdentity\" or \"SDK\""
+                    "unknown authentication_type {other:?}. Supported types are \"OAuth\", \"ManagedIdentity\", \"SDK\" or \"WorkloadIdentity\""
                 )));
             }
         }
@@ -231,14 +231,23 @@ impl AzureSd {
         let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let sdk = self.authentication_method == "SDK";
         let configured = self.authentication_method == "OAuth";
+        // A pod's service account: its token in a file, the names in the environment, and no other way.
+        let workload = self.authentication_method == "WorkloadIdentity";
         let or = |own: &str, name: &str| match own {
-            "" if sdk => variable(name).unwrap_or_default(),
+            "" if sdk || workload => variable(name).unwrap_or_default(),
             own => own.to_owned(),
         };
         let (tenant, client) = (or(&self.tenant_id, "AZURE_TENANT_ID"), or(&self.client_id, "AZURE_CLIENT_ID"));
         let (login, manager) = self.places()?;
-        let secret = if configured { self.client_secret.expose().to_owned() } else { or("", "AZURE_CLIENT_SECRET") };
-        let assertion = variable("AZURE_FEDERATED_TOKEN_FILE").filter(|_| sdk && secret.is_empty());
+        let secret = match () {
+            () if configured => self.client_secret.expose().to_owned(),
+            () if workload => String::new(),
+            () => or("", "AZURE_CLIENT_SECRET"),
+        };
+        let assertion = variable("AZURE_FEDERATED_TOKEN_FILE").filter(|_| (sdk || workload) && secret.is_empty());
+        if workload && assertion.is_none() {
+            return Err(Error::Refresh("AZURE_FEDERATED_TOKEN_FILE is not set".into()));
+        }
         let answer: Value = if configured || !secret.is_empty() || assertion.is_some() {
             let api = Api::new(&self.http_config(), &login)?;
             let mut form = Form::default();

@@ -84,7 +84,7 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
     Ok(stats)
 }
 
-/// Removes what a failed [`write`] left.
+/// Removes what a failed [`write()`] left.
 pub fn remove_unfinished(fs: &dyn Fs, wal: &Path) {
     for e in fs.list(wal).unwrap_or_default() {
         if e.is_dir && e.name.starts_with(names::CHECKPOINT_PREFIX) && e.name.ends_with(names::TMP) {
