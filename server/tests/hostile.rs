@@ -50,8 +50,10 @@ async fn silent_connections_do_not_keep_probes_out() {
         }
         silent.push(stream);
     }
+    // New connections, as probes make them: one that was kept may be closed for another newcomer while it is used again.
     for _ in 0..10 {
-        assert_eq!(s.get("/-/healthy").await.status, 200);
+        let answer = raw(&s, b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
     s.stop().await;
 }

@@ -59,16 +59,16 @@ impl Peer {
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut address, mut line) = (String::new(), String::new());
-        while log.read_line(&mut line).unwrap() > 0 {
+        let mut is_ready = false;
+        // The two lines come from different goroutines, in either order.
+        while (address.is_empty() || !is_ready) && log.read_line(&mut line).unwrap() > 0 {
             if let Some((_, found)) = line.split_once("msg=\"Listening on\"") {
                 address = found.split_once("address=").unwrap().1.trim().to_owned();
             }
-            if line.contains("Server is ready") {
-                break;
-            }
+            is_ready |= line.contains("Server is ready");
             line.clear();
         }
-        assert!(!address.is_empty(), "the peer did not start: {line}");
+        assert!(is_ready && !address.is_empty(), "the peer did not start");
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Some(Peer { child, address, dir })
     }
