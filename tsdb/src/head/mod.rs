@@ -4,6 +4,7 @@
 //! [`replay`] rebuilds the head from the log, [`gc`] drops what is old.
 pub mod append;
 pub mod commit;
+mod covered;
 mod deferred;
 pub mod exemplars;
 pub mod gather;
