@@ -579,7 +579,7 @@ impl Alertmanager {
         let am = Arc::downgrade(self);
         registry.named_collector("alertmanager_states", move |out| {
             if let Some(am) = am.upgrade() {
-                crate::metrics::states(&am.core(), am.clock.now_ms(), out);
+                crate::metrics::states(&am.core(), am.now(), out);
                 crate::metrics::cluster(am.cluster().map(|c| (c.view(), c.counts())), out);
             }
         });

@@ -9,12 +9,17 @@
 //! core/peers.rs  what the news mean: turns, intents, merging
 //! ```
 //!
+//! With `--cluster.tls-config` everything goes over TLS: streams as they are, and datagrams as frames of a stream of their own.
+//!
 //! News go straight to every member, so a cluster is meant to have some members, not hundreds. A lost message costs at most
 //! a repeated notification; the next exchange makes up for it. Upstream's flags, our own protocol: members are
 //! Alertmanagers of ours only.
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use ferula_net::mutual::{MutualTls, MutualTlsError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::Intent;
@@ -27,6 +32,10 @@ mod wire;
 
 pub(crate) use driver::start;
 pub(crate) use swim::Member;
+
+/// A refusal is logged once in so long, and no more of them at a time: strangers do not fill the log.
+const REFUSAL_QUIET: Duration = Duration::from_secs(60);
+const REFUSALS_MAX: usize = 100;
 
 /// Upstream's `--cluster.*` flags; times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +59,8 @@ pub struct ClusterOptions {
     pub reconnect_interval_ms: i64,
     pub reconnect_timeout_ms: i64,
     pub label: String,
+    /// `--cluster.tls-config`; empty: nothing is encrypted.
+    pub tls_config_file: String,
 }
 
 impl Default for ClusterOptions {
@@ -70,6 +81,7 @@ impl Default for ClusterOptions {
             reconnect_interval_ms: 10_000,
             reconnect_timeout_ms: 6 * 3_600_000,
             label: String::new(),
+            tls_config_file: String::new(),
         }
     }
 }
@@ -80,6 +92,8 @@ pub enum ClusterError {
     Listen { address: String, reason: String },
     #[error("cluster.advertise-address {0:?} is no address")]
     Advertise(String),
+    #[error("cluster.tls-config: {0}")]
+    Tls(#[from] MutualTlsError),
 }
 
 /// What the outside sees.
@@ -106,6 +120,20 @@ pub(crate) struct Counts {
     pub left: u64,
     pub reconnections: u64,
     pub reconnections_failed: u64,
+    /// With `--cluster.tls-config` only.
+    pub tls: Option<TlsCounts>,
+}
+
+/// What goes through TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TlsCounts {
+    pub packet_bytes_sent: u64,
+    pub packet_bytes_received: u64,
+    pub streams_sent: u64,
+    pub streams_received: u64,
+    pub read_errors: u64,
+    pub packet_write_errors: u64,
+    pub stream_write_errors: u64,
 }
 
 enum Command {
@@ -113,6 +141,8 @@ enum Command {
     Tell(Arc<[u8]>),
     /// An exchange ended well: that is who was at the other end.
     Met(Member),
+    /// A packet of the membership protocol that came over a stream.
+    Packet(Vec<u8>),
     Leave(oneshot::Sender<()>),
 }
 
@@ -122,9 +152,11 @@ pub(crate) struct Cluster {
     pub name: Arc<str>,
     pub advertised: SocketAddr,
     pub options: ClusterOptions,
+    tls: Option<Arc<MutualTls>>,
     commands: mpsc::Sender<Command>,
     view: Mutex<View>,
     counts: Mutex<Counts>,
+    refusals: Mutex<HashMap<(IpAddr, String), Instant>>,
 }
 
 impl Cluster {
@@ -136,6 +168,26 @@ impl Cluster {
     }
     fn count(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn count_tls(&self, change: impl FnOnce(&mut TlsCounts)) {
+        self.count(|c| {
+            if let Some(tls) = &mut c.tls {
+                change(tls);
+            }
+        });
+    }
+
+    /// Says who was not let in or did not let us in, and why; the same not again within a minute.
+    fn warn_of_refusal(&self, peer: SocketAddr, error: &wire::WireError) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.retain(|_, said| said.elapsed() < REFUSAL_QUIET);
+        let is_news =
+            refusals.len() < REFUSALS_MAX && refusals.insert((peer.ip(), error.to_string()), Instant::now()).is_none();
+        drop(refusals);
+        if is_news {
+            tracing::warn!(%peer, %error, "A cluster member was refused, or refuses us");
+        }
     }
 
     /// Tells all members about journal records.
@@ -158,7 +210,7 @@ impl Cluster {
     pub(crate) async fn leave(&self) {
         let (done, gone) = oneshot::channel();
         if self.commands.send(Command::Leave(done)).await.is_ok() {
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), gone).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
         }
     }
 }

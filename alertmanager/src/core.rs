@@ -501,6 +501,12 @@ impl Core {
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()
     }
+    /// What is not decided or not told yet: groups whose first or latest look is still to come, looks that wait for
+    /// peers, and deliveries under way. At 0 nothing more is sent before a timer or an alert says so.
+    pub fn pending(&self, now: Now) -> usize {
+        let due = |g: &&Group| !g.has_flushed || g.next_flush_ms <= now.mono_ms;
+        self.groups.values().filter(due).count() + self.waiting.len() + self.in_flight.len()
+    }
     pub fn receivers(&self) -> &[Arc<ReceiverPlan>] {
         &self.receiver_order
     }

@@ -3,6 +3,7 @@ use ferula_instrument::{Counter, CounterVec, Family, Gauge, HistogramVec, Regist
 use ferula_model::MetricType;
 
 use crate::cluster::{Counts, View};
+use crate::core::Now;
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -196,8 +197,9 @@ impl Metrics {
 }
 
 /// Alerts and silences by state, counted when asked.
-pub fn states(core: &crate::core::Core, now_ms: i64, out: &mut Vec<ferula_instrument::Family>) {
+pub fn states(core: &crate::core::Core, now: Now, out: &mut Vec<Family>) {
     use crate::silence::State;
+    let now_ms = now.wall_ms;
     let (mut active, mut suppressed) = (0u64, 0u64);
     for (alert, _) in core.firing_alerts(now_ms) {
         let (silenced, inhibited) = core.muted_by(&alert.labels, now_ms);
@@ -209,6 +211,14 @@ pub fn states(core: &crate::core::Core, now_ms: i64, out: &mut Vec<ferula_instru
     let silences =
         [("active", count(State::Active)), ("expired", count(State::Expired)), ("pending", count(State::Pending))];
     out.push(gauges("alertmanager_silences", "How many silences by state.", &silences));
+    let mut pending = Family {
+        name: "alertmanager_dispatcher_notifications_pending".into(),
+        help: "Groups that are to be looked at, looks that wait for peers, and deliveries under way.".into(),
+        ..Default::default()
+    };
+    pending.metric_type = MetricType::Gauge;
+    pending.push_with([], core.pending(now) as f64);
+    out.push(pending);
 }
 
 /// What the cluster looks like; without one it is only said that there is none.
@@ -271,6 +281,47 @@ pub(crate) fn cluster(state: Option<(View, Counts)>, out: &mut Vec<Family>) {
     ] {
         out.push(one(name, help, MetricType::Counter, n as f64));
     }
+    if let Some(tls) = c.tls {
+        for (name, help, n) in [
+            (
+                "alertmanager_tls_transport_packet_bytes_sent_total",
+                "The number of packet bytes sent to outgoing connections (excluding internal metadata).",
+                tls.packet_bytes_sent,
+            ),
+            (
+                "alertmanager_tls_transport_packet_bytes_received_total",
+                "The number of packet bytes received from incoming connections (excluding internal metadata).",
+                tls.packet_bytes_received,
+            ),
+            (
+                "alertmanager_tls_transport_stream_connections_sent_total",
+                "The number of stream connections sent.",
+                tls.streams_sent,
+            ),
+            (
+                "alertmanager_tls_transport_stream_connections_received_total",
+                "The number of stream connections received.",
+                tls.streams_received,
+            ),
+            (
+                "alertmanager_tls_transport_read_errors_total",
+                "The number of errors encountered while reading from incoming connections.",
+                tls.read_errors,
+            ),
+        ] {
+            out.push(one(name, help, MetricType::Counter, n as f64));
+        }
+        let mut errors = Family {
+            name: "alertmanager_tls_transport_write_errors_total".into(),
+            help: "The number of errors encountered while writing to outgoing connections.".into(),
+            ..Default::default()
+        };
+        errors.metric_type = MetricType::Counter;
+        for (kind, n) in [("packet", tls.packet_write_errors), ("stream", tls.stream_write_errors)] {
+            errors.push_with([("connection_type", kind.into())], n as f64);
+        }
+        out.push(errors);
+    }
     let mut info = Family {
         name: "alertmanager_cluster_peer_info".into(),
         help: "A metric with a constant '1' value labeled by peer name.".into(),
@@ -283,9 +334,9 @@ pub(crate) fn cluster(state: Option<(View, Counts)>, out: &mut Vec<Family>) {
     out.push(info);
 }
 
-fn gauges(name: &'static str, help: &'static str, values: &[(&'static str, u64)]) -> ferula_instrument::Family {
-    let mut family = ferula_instrument::Family { name: name.into(), help: help.into(), ..Default::default() };
-    family.metric_type = ferula_model::MetricType::Gauge;
+fn gauges(name: &'static str, help: &'static str, values: &[(&'static str, u64)]) -> Family {
+    let mut family = Family { name: name.into(), help: help.into(), ..Default::default() };
+    family.metric_type = MetricType::Gauge;
     for (state, n) in values {
         family.push_with([("state", (*state).into())], *n as f64);
     }

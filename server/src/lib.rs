@@ -15,5 +15,5 @@ pub mod query_pool;
 mod run;
 pub mod web;
 
-pub use ferula_scraper_scrape::ScrapeOptions;
+pub use ferula_scraper_scrape::{ScrapeOptions, StartTimes};
 pub use run::{Error, RuleOptions, ServerOptions, run};

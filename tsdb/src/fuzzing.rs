@@ -30,6 +30,8 @@ pub fn chunk(data: &[u8]) {
 
 pub fn record(data: &[u8]) {
     let _ = record::check(data);
+    let _ = record::chunk_snapshot::series(data);
+    let _ = record::chunk_snapshot::tombstones(data, |_| {});
 }
 
 /// A segment; every record in it is decoded too.

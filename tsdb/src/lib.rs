@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 pub mod block;
 pub mod chunk;
+pub mod chunk_snapshot;
 pub mod compact;
 mod db;
 pub mod encoding;

@@ -92,7 +92,9 @@ impl Db {
         self.wait_until_passed(end_ms)?;
         self.head.truncate_memory(end_ms);
         if let Some(chunks) = &self.head.chunks {
-            chunks.truncate(end_ms)?;
+            let result = chunks.truncate(end_ms);
+            self.counts.head_truncations_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+            result?;
         }
         let began = std::time::Instant::now();
         let result = self.truncate_log(end_ms);

@@ -4,16 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ferula_net::mutual::MutualTls;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::stream::{self, Ends, QUEUE};
+use super::stream::{self, Ends, Lane};
 use super::swim::{PACKET_BYTES_MAX, Step, Swim};
-use super::{Cluster, ClusterError, ClusterOptions, Command, Member, View, wire};
+use super::{Cluster, ClusterError, ClusterOptions, Command, Counts, Member, TlsCounts, View, wire};
 use crate::app::Alertmanager;
 use crate::core::Place;
+
+/// How long the good-bye may take to get through.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// So many looks in a row must find the same members before the cluster counts as settled, as upstream.
 const STABLE_LOOKS: u32 = 3;
@@ -25,8 +29,12 @@ pub(crate) async fn start(
     storage: &std::path::Path,
     now_ms: i64,
 ) -> Result<Arc<Cluster>, ClusterError> {
+    let tls = match options.tls_config_file.as_str() {
+        "" => None,
+        file => Some(MutualTls::load(file)?),
+    };
     let (udp, tcp) = bind(&options.listen_address).await?;
-    let listening = udp
+    let listening = tcp
         .local_addr()
         .map_err(|e| ClusterError::Listen { address: options.listen_address.clone(), reason: e.to_string() })?;
     let peers = resolve(&options.peers, &options).await;
@@ -39,17 +47,23 @@ pub(crate) async fn start(
         advertised,
         commands: commands.clone(),
         view: Mutex::new(View { members: vec![me.clone()], ..View::default() }),
-        counts: Mutex::default(),
+        counts: Mutex::new(Counts { tls: tls.is_some().then(TlsCounts::default), ..Counts::default() }),
+        refusals: Mutex::default(),
         options,
+        tls,
     });
     let ends = Ends { am: Arc::downgrade(am), cluster: cluster.clone(), me: me.clone() };
+    let is_tls = cluster.tls.is_some();
     let swim = Swim::new(me, &cluster.options, fastrand::u64(..));
     let mut driver = Driver {
         began: Instant::now(),
         ends: ends.clone(),
         swim,
-        udp,
+        // Nothing that comes without TLS is listened to.
+        udp: if is_tls { None } else { Some(udp) },
         speakers: HashMap::new(),
+        packets: HashMap::new(),
+        carriers: JoinSet::new(),
         lost: HashMap::new(),
         exchanges: JoinSet::new(),
         exchanging: HashSet::new(),
@@ -123,13 +137,24 @@ async fn advertised(
     Ok(SocketAddr::new(ip, listening.port()))
 }
 
+/// The next datagram; never without a socket.
+async fn receive(udp: Option<&UdpSocket>, into: &mut [u8]) -> std::io::Result<usize> {
+    match udp {
+        Some(udp) => udp.recv_from(into).await.map(|(size, _)| size),
+        None => std::future::pending().await,
+    }
+}
+
 struct Driver {
     began: Instant,
     ends: Ends,
     swim: Swim,
-    udp: UdpSocket,
+    udp: Option<UdpSocket>,
     /// News on their way, by the member's address.
     speakers: HashMap<SocketAddr, mpsc::Sender<Arc<[u8]>>>,
+    /// Packets on their way, where there are no datagrams, and the tasks that carry them.
+    packets: HashMap<SocketAddr, mpsc::Sender<Arc<[u8]>>>,
+    carriers: JoinSet<()>,
     /// Members that went without a good-bye, and when.
     lost: HashMap<SocketAddr, Instant>,
     exchanges: JoinSet<(SocketAddr, bool, Result<Member, wire::WireError>)>,
@@ -162,8 +187,8 @@ impl Driver {
             let timer =
                 self.swim.next_timer().map_or(self.began + Duration::from_secs(86_400 * 365), |t| self.began + t);
             tokio::select! {
-                received = self.udp.recv_from(&mut datagram) => {
-                    let Ok((size, _)) = received else { continue };
+                received = receive(self.udp.as_ref(), &mut datagram) => {
+                    let Ok(size) = received else { continue };
                     let packet = datagram.get(..size).and_then(|d| wire::read_datagram(&o.label, d));
                     if let Some(packet) = packet.map(<[u8]>::to_vec) {
                         let step = self.swim.packet(&packet, self.now());
@@ -174,9 +199,16 @@ impl Driver {
                     None => return,
                     Some(Command::Tell(frame)) => self.tell(&frame),
                     Some(Command::Met(member)) => self.met(member),
+                    Some(Command::Packet(packet)) => {
+                        let step = self.swim.packet(&packet, self.now());
+                        self.apply(step);
+                    }
                     Some(Command::Leave(done)) => {
                         let step = self.swim.leave(self.now());
                         self.apply(step);
+                        self.packets.clear(); // nothing follows, so their carriers end when all is said
+                        let all = async { while self.carriers.join_next().await.is_some() {} };
+                        let _ = tokio::time::timeout(FAREWELL, all).await;
                         let _ = done.send(());
                         return;
                     }
@@ -215,11 +247,7 @@ impl Driver {
 
     fn apply(&mut self, step: Step) {
         for (to, packet) in step.packets {
-            let bytes = wire::datagram(&self.ends.cluster.options.label, &packet);
-            // Datagrams may get lost, here as anywhere.
-            if let Err(error) = self.udp.try_send_to(&bytes, to) {
-                tracing::debug!(%to, %error, "A packet could not be sent");
-            }
+            self.send(to, &packet);
         }
         if step.up.is_empty() && step.down.is_empty() {
             return;
@@ -241,6 +269,25 @@ impl Driver {
             self.exchange(member.addr, false);
         }
         self.tell_place();
+    }
+
+    /// Sends a packet, or loses it.
+    fn send(&mut self, to: SocketAddr, packet: &[u8]) {
+        if let Some(udp) = &self.udp {
+            let bytes = wire::datagram(&self.ends.cluster.options.label, packet);
+            if let Err(error) = udp.try_send_to(&bytes, to) {
+                tracing::debug!(%to, %error, "A packet could not be sent");
+            }
+            return;
+        }
+        let carrier = self.packets.entry(to).or_insert_with(|| {
+            let (packets, inbox) = mpsc::channel(Lane::Packets.queue());
+            self.carriers.spawn(stream::speak(self.ends.clone(), to, Lane::Packets, inbox));
+            packets
+        });
+        if carrier.try_send(wire::frame(wire::PACKET, packet).into()).is_err() {
+            self.ends.cluster.count_tls(|c| c.packet_write_errors += 1);
+        }
     }
 
     /// Tells the core, and whoever asks, who is there.
@@ -279,8 +326,8 @@ impl Driver {
     fn tell(&mut self, frame: &Arc<[u8]>) {
         for member in self.swim.members() {
             let speaker = self.speakers.entry(member.addr).or_insert_with(|| {
-                let (news, inbox) = mpsc::channel(QUEUE);
-                tokio::spawn(stream::speak(self.ends.clone(), member.addr, inbox));
+                let (news, inbox) = mpsc::channel(Lane::News.queue());
+                tokio::spawn(stream::speak(self.ends.clone(), member.addr, Lane::News, inbox));
                 news
             });
             if speaker.try_send(frame.clone()).is_err() {
@@ -310,7 +357,10 @@ impl Driver {
                 if is_reconnect {
                     self.ends.cluster.count(|c| c.reconnections_failed += 1);
                 }
-                tracing::debug!(%with, %error, "An exchange with a cluster peer failed");
+                match error.is_refusal() {
+                    true => self.ends.cluster.warn_of_refusal(with, &error),
+                    false => tracing::debug!(%with, %error, "An exchange with a cluster peer failed"),
+                }
             }
         }
     }
@@ -327,6 +377,8 @@ impl Driver {
         self.lost.retain(|_, since| since.elapsed() < after);
         let members: HashSet<SocketAddr> = self.swim.members().iter().map(|m| m.addr).collect();
         self.speakers.retain(|addr, _| members.contains(addr));
+        self.packets.retain(|addr, _| members.contains(addr));
+        while self.carriers.try_join_next().is_some() {}
     }
 
     /// Calls everybody who should be here and is not.

@@ -1,4 +1,4 @@
-//! Streams between members: news one way, and exchanges of everything both ways.
+//! Streams between members: news one way, and exchanges of everything both ways; packets where TLS is spoken.
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,10 +14,33 @@ use crate::app::Alertmanager;
 /// Streams that may come in at a time.
 const STREAMS_MAX: usize = 256;
 /// News that may wait for one member.
-pub(super) const QUEUE: usize = 4_096;
+const NEWS_QUEUE: usize = 4_096;
+/// Packets that may wait for one member. They lose their meaning within seconds.
+const PACKET_QUEUE: usize = 64;
 /// A stream without news is closed by the one who speaks, before the one who listens gives up.
 const SPEAKER_IDLE: Duration = Duration::from_secs(60);
 const LISTENER_IDLE: Duration = Duration::from_secs(180);
+
+/// A connection, plain or TLS.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+type Stream = Box<dyn Duplex>;
+
+/// What a one-way stream carries. A large piece of news must not make its member look dead, so packets go apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    News,
+    Packets,
+}
+
+impl Lane {
+    pub(super) fn queue(self) -> usize {
+        match self {
+            Lane::News => NEWS_QUEUE,
+            Lane::Packets => PACKET_QUEUE,
+        }
+    }
+}
 
 /// What streams need of their member.
 #[derive(Clone)]
@@ -37,10 +60,20 @@ impl Ends {
     async fn timely<T>(&self, what: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {
         tokio::time::timeout(self.patience(), what).await.unwrap_or(Err(WireError::Timeout))
     }
-    async fn connect(&self, to: SocketAddr) -> Result<TcpStream, WireError> {
-        let stream = self.timely(async { Ok(TcpStream::connect(to).await?) }).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+    async fn connect(&self, to: SocketAddr) -> Result<Stream, WireError> {
+        let tcp = self.timely(async { Ok(TcpStream::connect(to).await?) }).await?;
+        tcp.set_nodelay(true)?;
+        let Some(tls) = &self.cluster.tls else { return Ok(Box::new(tcp)) };
+        let stream = self.timely(async { tls.connect(tcp, to).await.map_err(WireError::Tls) }).await?;
+        self.cluster.count_tls(|c| c.streams_sent += 1);
+        Ok(Box::new(stream))
+    }
+
+    async fn accept(&self, tcp: TcpStream) -> Result<Stream, WireError> {
+        let Some(tls) = &self.cluster.tls else { return Ok(Box::new(tcp)) };
+        let stream = self.timely(async { tls.accept(tcp).await.map_err(WireError::Tls) }).await?;
+        self.cluster.count_tls(|c| c.streams_received += 1);
+        Ok(Box::new(stream))
     }
 
     fn take(&self, kind: u8, payload: &[u8]) {
@@ -85,7 +118,7 @@ impl Ends {
 
 /// Exchanges everything with whoever listens at `to`, and says who that is.
 pub(super) async fn exchange(ends: Ends, to: SocketAddr) -> Result<Member, WireError> {
-    let (read, write) = ends.connect(to).await?.into_split();
+    let (read, write) = tokio::io::split(ends.connect(to).await?);
     let (mut read, mut write) = (BufReader::new(read), BufWriter::new(write));
     ends.timely(wire::write_hello(&mut write, &ends.hello(true))).await?;
     let hello = ends.timely(wire::read_hello(&mut read, &ends.cluster.options.label)).await?;
@@ -97,22 +130,22 @@ pub(super) async fn exchange(ends: Ends, to: SocketAddr) -> Result<Member, WireE
     Ok(hello.from)
 }
 
-/// Carries news to one member until the sender is dropped. What cannot be delivered is dropped, the next exchange makes up
+/// Carries frames to one member until the sender is dropped. What cannot be delivered is dropped, the next exchange makes up
 /// for it.
-pub(super) async fn speak(ends: Ends, to: SocketAddr, mut news: mpsc::Receiver<Arc<[u8]>>) {
-    let mut stream: Option<BufWriter<TcpStream>> = None;
+pub(super) async fn speak(ends: Ends, to: SocketAddr, lane: Lane, mut frames: mpsc::Receiver<Arc<[u8]>>) {
+    let mut stream: Option<BufWriter<Stream>> = None;
     loop {
         let next = match &stream {
-            None => news.recv().await,
-            Some(_) => match tokio::time::timeout(SPEAKER_IDLE, news.recv()).await {
+            None => frames.recv().await,
+            Some(_) => match tokio::time::timeout(SPEAKER_IDLE, frames.recv()).await {
                 Ok(next) => next,
                 Err(_) => {
-                    stream = None;
+                    close(&ends, stream.take()).await;
                     continue;
                 }
             },
         };
-        let Some(frame) = next else { return };
+        let Some(frame) = next else { return close(&ends, stream).await };
         // A stream may have broken unnoticed: a second one is tried at once.
         let mut is_through = false;
         for _ in 0..2 {
@@ -126,7 +159,7 @@ pub(super) async fn speak(ends: Ends, to: SocketAddr, mut news: mpsc::Receiver<A
                     }
                 },
             };
-            let is_last = news.is_empty();
+            let is_last = frames.is_empty();
             let written = ends
                 .timely(async {
                     open.write_all(&frame).await?;
@@ -141,17 +174,27 @@ pub(super) async fn speak(ends: Ends, to: SocketAddr, mut news: mpsc::Receiver<A
                 break;
             }
         }
-        ends.cluster.count(|c| match is_through {
-            true => {
-                c.sent += 1;
-                c.sent_bytes += frame.len() as u64;
+        let bytes = frame.len() as u64;
+        match (lane, is_through) {
+            (Lane::News, true) => ends.cluster.count(|c| (c.sent, c.sent_bytes) = (c.sent + 1, c.sent_bytes + bytes)),
+            (Lane::News, false) => {
+                ends.cluster.count(|c| c.pruned += 1);
+                ends.cluster.count_tls(|c| c.stream_write_errors += 1);
             }
-            false => c.pruned += 1,
-        });
+            (Lane::Packets, true) => ends.cluster.count_tls(|c| c.packet_bytes_sent += bytes),
+            (Lane::Packets, false) => ends.cluster.count_tls(|c| c.packet_write_errors += 1),
+        }
     }
 }
 
-async fn begin(ends: &Ends, to: SocketAddr) -> Result<BufWriter<TcpStream>, WireError> {
+/// Says that nothing more follows, as TLS wants it said.
+async fn close(ends: &Ends, stream: Option<BufWriter<Stream>>) {
+    if let Some(mut stream) = stream {
+        let _ = ends.timely(async { Ok(stream.shutdown().await?) }).await;
+    }
+}
+
+async fn begin(ends: &Ends, to: SocketAddr) -> Result<BufWriter<Stream>, WireError> {
     let mut stream = BufWriter::new(ends.connect(to).await?);
     ends.timely(wire::write_hello(&mut stream, &ends.hello(false))).await?;
     Ok(stream)
@@ -164,8 +207,8 @@ pub(super) async fn listen(ends: Ends, listener: TcpListener, commands: mpsc::Se
     loop {
         while streams.try_join_next().is_some() {}
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (tcp, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, mostly: others may be given back.
                 tracing::warn!(%error, "A cluster stream could not be accepted");
@@ -176,15 +219,19 @@ pub(super) async fn listen(ends: Ends, listener: TcpListener, commands: mpsc::Se
         let (ends, commands) = (ends.clone(), commands.clone());
         streams.spawn(async move {
             let _permit = permit;
-            if let Err(error) = hear(&ends, stream, &commands).await {
-                tracing::debug!(%error, "A cluster stream ended");
+            if let Err(error) = hear(&ends, tcp, &commands).await {
+                ends.cluster.count_tls(|c| c.read_errors += 1);
+                match error.is_refusal() {
+                    true => ends.cluster.warn_of_refusal(from, &error),
+                    false => tracing::debug!(%from, %error, "A cluster stream ended"),
+                }
             }
         });
     }
 }
 
-async fn hear(ends: &Ends, stream: TcpStream, commands: &mpsc::Sender<Command>) -> Result<(), WireError> {
-    let (read, write) = stream.into_split();
+async fn hear(ends: &Ends, tcp: TcpStream, commands: &mpsc::Sender<Command>) -> Result<(), WireError> {
+    let (read, write) = tokio::io::split(ends.accept(tcp).await?);
     let mut read = BufReader::new(read);
     let hello = ends.timely(wire::read_hello(&mut read, &ends.cluster.options.label)).await?;
     if hello.is_exchange {
@@ -204,7 +251,12 @@ async fn hear(ends: &Ends, stream: TcpStream, commands: &mpsc::Sender<Command>) 
             Ok(Err(WireError::Io(e))) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
             Ok(frame) => {
                 let (kind, payload) = frame?;
-                ends.take(kind, &payload);
+                if kind == wire::PACKET {
+                    ends.cluster.count_tls(|c| c.packet_bytes_received += payload.len() as u64);
+                    let _ = commands.send(Command::Packet(payload)).await;
+                } else {
+                    ends.take(kind, &payload);
+                }
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) const ENTRIES: u8 = 2;
 pub(super) const INTENT: u8 = 3;
 /// Nothing more follows.
 pub(super) const END: u8 = 4;
+/// A packet of the membership protocol, where TLS takes the place of datagrams.
+pub(super) const PACKET: u8 = 5;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
@@ -38,6 +40,8 @@ pub(super) struct Hello {
 pub(crate) enum WireError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(#[source] std::io::Error),
     #[error("not a member of a Ferula cluster")]
     Magic,
     #[error("a member of another cluster: label {0:?}")]
@@ -48,6 +52,17 @@ pub(crate) enum WireError {
     Malformed,
     #[error("no answer in time")]
     Timeout,
+}
+
+impl WireError {
+    /// Whether the other side was there and unwilling, or unwelcome. With TLS 1.3 a refused client hears of it when it reads.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            WireError::Tls(_) | WireError::Label(_) => true,
+            WireError::Io(e) => e.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
 }
 
 pub(super) async fn write_hello(to: &mut (impl AsyncWrite + Unpin), hello: &Hello) -> Result<(), WireError> {

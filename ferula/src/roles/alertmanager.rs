@@ -24,9 +24,6 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 fn start(args: Vec<OsString>) -> Result<(), Stop> {
     let flags = super::parse(PROGRAM, "Routes, groups and delivers alerts.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
-    if !flags.text("cluster.tls-config").is_empty() {
-        return Err(Stop::Failed("--cluster.tls-config: known, not built in yet".to_owned()));
-    }
     block_on(async { run(open(options(&flags), Registry::new()).await?, stop_signal()).await })
 }
 
@@ -84,6 +81,7 @@ fn cluster_options(flags: &Values) -> ClusterOptions {
         reconnect_interval_ms: ms("reconnect-interval"),
         reconnect_timeout_ms: ms("reconnect-timeout"),
         label: text("label"),
+        tls_config_file: text("tls-config"),
     }
 }
 

@@ -16,5 +16,5 @@ pub use http::{HttpAnswer, HttpRequest, http_get, http_post};
 pub use peer::{Launch, Peer, Running, free_port};
 pub use skip::{corpus, skipped};
 pub use smtp::{Mail, SmtpOptions, SmtpSink};
-pub use tls::Identity;
+pub use tls::{Authority, Identity};
 pub use webhook::WebhookSink;

@@ -256,6 +256,11 @@ impl Head {
         self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Exemplars in memory.
+    pub fn exemplar_count(&self) -> usize {
+        self.exemplars().len()
+    }
+
     pub(crate) fn metadata(&self) -> MutexGuard<'_, SeriesMetadata> {
         self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -265,16 +265,7 @@ impl ClientConfig {
 
     /// Joins relative file names to the configuration file's directory.
     pub fn set_directory(&mut self, dir: &std::path::Path) {
-        let join = |path: &mut String| {
-            if !path.is_empty() && !std::path::Path::new(path.as_str()).is_absolute() {
-                *path = dir.join(path.as_str()).to_string_lossy().into_owned();
-            }
-        };
-        let tls = |t: &mut TlsConfig| {
-            join(&mut t.ca_file);
-            join(&mut t.cert_file);
-            join(&mut t.key_file);
-        };
+        let join = |path: &mut String| join(dir, path);
         if let Some(b) = &mut self.basic_auth {
             join(&mut b.username_file);
             join(&mut b.password_file);
@@ -285,13 +276,19 @@ impl ClientConfig {
         if let Some(o) = &mut self.oauth2 {
             join(&mut o.client_secret_file);
             join(&mut o.client_certificate_key_file);
-            tls(&mut o.tls_config);
+            o.tls_config.set_directory(dir);
         }
         join(&mut self.bearer_token_file);
-        tls(&mut self.tls_config);
+        self.tls_config.set_directory(dir);
         for header in self.http_headers.values_mut() {
             header.files.iter_mut().for_each(join);
         }
+    }
+}
+
+fn join(dir: &std::path::Path, path: &mut String) {
+    if !path.is_empty() && !std::path::Path::new(path.as_str()).is_absolute() {
+        *path = dir.join(path.as_str()).to_string_lossy().into_owned();
     }
 }
 
@@ -318,6 +315,16 @@ impl OAuth2 {
 }
 
 impl TlsConfig {
+    pub(crate) fn set_directory(&mut self, dir: &std::path::Path) {
+        join(dir, &mut self.ca_file);
+        join(dir, &mut self.cert_file);
+        join(dir, &mut self.key_file);
+    }
+    /// The files it names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().map(String::as_str).filter(|f| !f.is_empty())
+    }
+
     pub fn validate(&self) -> Result<(), String> {
         let (ca, cert, key) = (!self.ca.is_empty(), !self.cert.is_empty(), !self.key.is_empty());
         let (ca_file, cert_file, key_file) =

@@ -19,7 +19,7 @@ pub mod jwt;
 mod oauth2;
 mod proxy;
 pub mod sigv4;
-mod tls;
+pub(crate) mod tls;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -20,7 +20,7 @@ pub(super) fn fingerprint(config: &TlsConfig) -> Fingerprint {
 }
 
 /// Builds what a connection needs. Without `ca` and `ca_file` the platform's roots decide, asked for only here.
-pub(super) fn client_config(config: &TlsConfig) -> Result<rustls::ClientConfig, Error> {
+pub(crate) fn client_config(config: &TlsConfig) -> Result<rustls::ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let failed = |e: rustls::Error| Error::Config(format!("tls_config: {e}"));
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -7,8 +7,8 @@ pub mod compress;
 mod params;
 mod passwords;
 mod serve;
-mod tls;
-mod web_config;
+pub(crate) mod tls;
+pub(crate) mod web_config;
 
 use std::fmt;
 use std::io;

@@ -15,7 +15,7 @@ use crate::client::config::TlsVersion;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct TlsServerConfig {
+pub(crate) struct TlsServerConfig {
     cert: String,
     key: ferula_yaml::Secret,
     client_ca: String,
@@ -53,7 +53,7 @@ impl Default for TlsServerConfig {
 }
 
 impl TlsServerConfig {
-    pub(super) fn set_directory(&mut self, dir: &Path) {
+    pub(crate) fn set_directory(&mut self, dir: &Path) {
         for path in [&mut self.cert_file, &mut self.key_file, &mut self.client_ca_file] {
             if !path.is_empty() && !Path::new(path.as_str()).is_absolute() {
                 *path = dir.join(path.as_str()).to_string_lossy().into_owned();
@@ -61,7 +61,7 @@ impl TlsServerConfig {
         }
     }
     /// The files it names.
-    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         [&self.cert_file, &self.key_file, &self.client_ca_file]
             .into_iter()
             .map(String::as_str)
@@ -83,7 +83,7 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// What connections need; `None` where the configuration has no TLS at all.
-pub(super) fn server_config(c: &TlsServerConfig, http2: bool) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
+pub(crate) fn server_config(c: &TlsServerConfig, http2: bool) -> Result<Option<Arc<rustls::ServerConfig>>, String> {
     let (cert, key) = (!c.cert.is_empty() || !c.cert_file.is_empty(), !c.key.is_empty() || !c.key_file.is_empty());
     let (ca, auth) = (!c.client_ca.is_empty() || !c.client_ca_file.is_empty(), !c.client_auth_type.is_empty());
     if !cert && !key && !ca && !auth {

@@ -70,9 +70,9 @@ struct Read {
 }
 
 /// A file, and what tells whether it changed.
-type Mark = (PathBuf, Option<(SystemTime, u64)>);
+pub(crate) type Mark = (PathBuf, Option<(SystemTime, u64)>);
 
-fn mark(path: &Path) -> Mark {
+pub(crate) fn mark(path: &Path) -> Mark {
     let seen = std::fs::metadata(path).and_then(|m| Ok((m.modified()?, m.len()))).ok();
     (path.to_owned(), seen)
 }
