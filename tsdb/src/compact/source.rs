@@ -66,7 +66,7 @@ impl Source for HeadSource<'_> {
     fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
         for s in self.series.by_ref() {
             let last = self.end_ms.saturating_sub(1);
-            let chunks = s.state().snapshot(self.mint_ms, last, None, |at| self.head.file_chunk(at))?.chunks;
+            let chunks = s.state().snapshot(self.mint_ms, last, None, |at| self.head.file_chunk(at, &mut None))?.chunks;
             if chunks.is_empty() {
                 continue;
             }

@@ -39,6 +39,9 @@ struct State {
     max_time: i64,
 }
 
+/// A file by its number, as a reader of many chunks keeps it.
+pub type OpenFile = Option<(u64, Mapping)>;
+
 /// Chunks found in the files, sorted by series; those of one in the order they were written. One list for all: a list for
 /// each series would take four times the memory, at the moment when there is least.
 #[derive(Debug, Default)]
@@ -193,14 +196,32 @@ impl HeadChunks {
 
     /// Encoding and data of a stored chunk, its checksum checked.
     pub fn chunk(&self, at: u64) -> Result<(Encoding, Mapping), Error> {
+        self.chunk_in(at, &mut None)
+    }
+
+    /// As [`HeadChunks::chunk`], without asking for the file again that the chunk before was in.
+    pub fn chunk_in(&self, at: u64, open: &mut OpenFile) -> Result<(Encoding, Mapping), Error> {
         let (number, offset) = (at >> 32, at as u32 as usize);
-        let bytes = self.bytes(number, offset)?;
-        let (bytes, offset) = match bytes {
-            Found::File(m) => (m, offset),
-            Found::Copy(m) => (m, 0),
-        };
+        if let Some((of, bytes)) = open
+            && *of == number
+            && offset < bytes.len()
+        {
+            return self.read(number, bytes, offset, offset);
+        }
+        match self.bytes(number, offset)? {
+            Found::File(bytes) => {
+                let found = self.read(number, &bytes, offset, offset);
+                *open = Some((number, bytes));
+                found
+            }
+            Found::Copy(bytes) => self.read(number, &bytes, 0, offset),
+        }
+    }
+
+    /// The chunk at `start` of the bytes, which stands at `offset` of its file.
+    fn read(&self, number: u64, bytes: &Mapping, start: usize, offset: usize) -> Result<(Encoding, Mapping), Error> {
         let read = || {
-            let mut r = Reader::at(&bytes, offset)?;
+            let mut r = Reader::at(bytes, start)?;
             let (_, chunk) = read_chunk(&mut r)?;
             let end = bytes.len() - r.len() - 4;
             let start = end - chunk.1;
@@ -209,7 +230,9 @@ impl HeadChunks {
         };
         let path = || self.dir.join(names::chunk_file(number));
         let found = read();
-        Error::if_torn(&path(), &bytes)?;
+        if bytes.is_torn() {
+            Error::if_torn(&path(), bytes)?;
+        }
         found.map_err(|m: Malformed| Error::corrupt(&path(), offset, m.0))
     }
 

@@ -321,10 +321,14 @@ impl Head {
         self.series.by_ref(alias.unwrap_or(series_ref)).is_some()
     }
 
-    /// Reads a chunk from a head-chunk file.
-    pub(crate) fn file_chunk(&self, at: u64) -> Result<ferula_fs::Mapping, crate::Error> {
+    /// Reads a chunk from a head-chunk file; `open` is the file of the chunk before, if any.
+    pub(crate) fn file_chunk(
+        &self,
+        at: u64,
+        open: &mut head_chunks::OpenFile,
+    ) -> Result<ferula_fs::Mapping, crate::Error> {
         match &self.chunks {
-            Some(c) => c.chunk(at).map(|(_, data)| data),
+            Some(c) => c.chunk_in(at, open).map(|(_, data)| data),
             None => Err(crate::Error::Invalid("there are no head chunk files".to_owned())),
         }
     }

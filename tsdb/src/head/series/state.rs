@@ -324,11 +324,12 @@ impl State {
         mint_ms: i64,
         maxt_ms: i64,
         reader: Option<&Reader>,
-        read: impl Fn(u64) -> Result<Mapping, Error>,
+        mut read: impl FnMut(u64) -> Result<Mapping, Error>,
     ) -> Result<Snapshot, Error> {
         let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
         let mut hidden = reader.map_or(0, |r| self.trail.hidden(older, r));
-        let mut chunks = Vec::new();
+        let wanted = self.full.len() - self.full.partition_point(|c| c.maxt_ms < mint_ms);
+        let mut chunks = Vec::with_capacity(wanted + 1);
         if let Some((encoding, first, bytes)) = self.open_view() {
             let samples = usize::from(encoding.count(bytes));
             let visible = samples.saturating_sub(hidden);
@@ -355,6 +356,14 @@ impl State {
         }
         chunks.reverse();
         Ok(Snapshot { chunks })
+    }
+
+    /// The newest sample, when it is a float, not after `maxt_ms` and visible to `reader`, and nothing came out of order.
+    pub fn newest_float(&self, maxt_ms: i64, reader: &Reader) -> Option<(i64, f64)> {
+        let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
+        let is_plain = !self.chunk.is_empty() && self.xor2().is_none() && self.out_of_order().is_none();
+        let is_seen = is_plain && self.last.t_ms <= maxt_ms && self.trail.hidden(older, reader) == 0;
+        is_seen.then(|| (self.last.t_ms, f64::from_bits(self.last.value_bits)))
     }
 
     /// Keeps a sample beside the chunks; `false` if one of its time is there. `commit` as in [`OutOfOrder::insert`].
