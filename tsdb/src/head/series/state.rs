@@ -188,6 +188,16 @@ impl State {
         }
     }
 
+    /// Time of the newest sample if that is a stale marker, and all samples are in chunks.
+    pub fn stale_since(&self) -> Option<i64> {
+        let has_chunks = !self.full.is_empty() || self.open_view().is_some();
+        (has_chunks && self.out_of_order().is_none() && self.is_stale()).then_some(self.last.t_ms)
+    }
+    /// A series that comes back: it goes on behind its stale marker, which is in a block. To be called while it is empty.
+    pub fn begin_behind(&mut self, last_ms: i64) {
+        (self.last.t_ms, self.last.value_bits) = (last_ms, ferula_model::STALE_NAN);
+    }
+
     /// Upstream's rules for a sample that is not older than the head takes: newer than the newest, or the very same.
     #[inline]
     pub fn check_float(&self, t_ms: i64, bits: u64) -> Result<(), AppendError> {
