@@ -98,6 +98,7 @@ pub struct Counts {
     pub head_truncations_failed: AtomicU64,
     pub head_chunk_corruptions: AtomicU64,
     pub snapshot_errors: AtomicU64,
+    pub stale_series_released: AtomicU64,
 }
 
 impl Counts {

@@ -8,7 +8,7 @@ use crate::chunk::{self, Encoding};
 use crate::index::IndexReader;
 use crate::query::select::LabelIndex;
 use crate::record;
-use crate::wal::compress::decompress;
+use crate::wal::compress::Decompressor;
 use crate::wal::reader::SegmentReader;
 
 /// The first byte is the encoding. What was decoded before an error stays, in parallel columns.
@@ -43,7 +43,7 @@ pub fn wal(data: &[u8]) {
     }
     let mut out = Vec::new();
     for flags in [crate::format::wal::SNAPPY, crate::format::wal::ZSTD] {
-        let _ = decompress(flags, data, &mut out);
+        let _ = Decompressor::default().unpack(flags, data, &mut out);
     }
 }
 

@@ -23,6 +23,7 @@ pub mod replay;
 pub mod restart;
 mod retention;
 pub mod space;
+mod stale;
 pub mod status;
 pub mod wal;
 

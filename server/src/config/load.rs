@@ -292,8 +292,6 @@ fn not_built_in(config: &Config) -> Result<(), Problem> {
 fn without_effect(config: &Config, warnings: &mut Vec<String>) {
     let tsdb = config.storage.tsdb.clone().unwrap_or_default();
     for (set, what) in [
-        (tsdb.stale_series_compaction_threshold > 0.0, "storage.tsdb.stale_series_compaction_threshold"),
-        (tsdb.retention.as_ref().is_some_and(|r| r.percentage > 0.0), "storage.tsdb.retention.percentage"),
         (tsdb.chunk_encoding.as_ref().is_some_and(|e| e.floats != "xor"), "storage.tsdb.chunk_encoding.floats"),
         (config.tracing.is_some(), "tracing"),
     ] {

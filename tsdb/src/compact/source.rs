@@ -46,7 +46,10 @@ pub struct HeadSource<'a> {
 
 impl<'a> HeadSource<'a> {
     pub fn new(head: &'a Head, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
-        let mut series = head.series.all();
+        HeadSource::of(head, head.series.all(), mint_ms, end_ms)
+    }
+    /// Of some series only.
+    pub fn of(head: &'a Head, mut series: Vec<Arc<MemSeries>>, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
         series.sort_by(|a, b| a.compare_labels(b));
         HeadSource { head, series: series.into_iter(), mint_ms, end_ms }
     }

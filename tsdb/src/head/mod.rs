@@ -4,6 +4,7 @@
 //! [`replay`] rebuilds the head from the log, [`gc`] drops what is old.
 pub mod append;
 pub mod commit;
+mod covered;
 mod deferred;
 pub mod exemplars;
 pub mod gather;
@@ -17,6 +18,7 @@ pub mod out_of_order;
 pub mod posting_list;
 pub mod postings;
 pub mod read;
+mod released;
 pub mod replay;
 pub mod series;
 pub mod symbols;
@@ -41,6 +43,7 @@ use index::SeriesIndex;
 use isolation::Isolation;
 use metadata::SeriesMetadata;
 use postings::Postings;
+use released::Released;
 use series::{ChunkData, CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
 
@@ -71,6 +74,7 @@ pub struct Head {
     /// the end of the log is applied.
     pub(crate) gate: RwLock<()>,
     pub(crate) deferred: Deferred,
+    pub(crate) released: Released,
     /// Series records written to the log since somebody last asked.
     pub(crate) fresh: Mutex<Fresh>,
     out_of_order_window_ms: AtomicI64,
@@ -146,6 +150,7 @@ impl Head {
             space: None,
             gate: RwLock::default(),
             deferred: Deferred::default(),
+            released: Released::default(),
             fresh: Mutex::default(),
             out_of_order_window_ms: AtomicI64::new(options.out_of_order_window_ms.max(0)),
             start_times: options.start_times,
@@ -301,7 +306,11 @@ impl Head {
             // References have 32 bits.
             let series_ref = u32::try_from(series_ref).map_err(|_| AppendError::SeriesBudget)?;
             let symbols = Arc::clone(&self.symbols);
-            Ok(Arc::new(MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice())))
+            let new = MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice());
+            if let Some(last_ms) = self.released.last_ms(hash) {
+                new.state().begin_behind(last_ms);
+            }
+            Ok(Arc::new(new))
         })?;
         if is_new {
             let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);

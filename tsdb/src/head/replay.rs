@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use ferula_fs::Fs;
 use ferula_model::Labels;
 
+use super::covered::Covered;
 use super::exemplars::Verdict;
 use super::gather::{Applied, Gather};
 use super::head_chunks::Loaded;
@@ -45,6 +46,7 @@ pub struct Replay<'a> {
     /// A series that was created anew after it had been dropped has two references in the log.
     aliases: HashMap<u64, Arc<MemSeries>>,
     chunks: Loaded,
+    covered: Covered,
     pub stats: ReplayStats,
     gather: Gather,
     applied: Applied,
@@ -60,6 +62,7 @@ impl<'a> Replay<'a> {
         let mut replay = Replay {
             head,
             aliases: HashMap::new(),
+            covered: Covered::new(&chunks),
             chunks,
             stats: ReplayStats::default(),
             gather: Gather::default(),
@@ -71,6 +74,7 @@ impl<'a> Replay<'a> {
         for series in head.series.all() {
             replay.adopt(&series);
         }
+        replay.chunks.retain(|series| head.series.by_ref(series).is_none());
         replay
     }
 
@@ -87,14 +91,15 @@ impl<'a> Replay<'a> {
     }
 
     fn adopt(&mut self, series: &MemSeries) {
-        let Some(mut found) = self.chunks.remove(&series.series_ref()) else { return };
-        found.retain(|c| c.maxt_ms >= self.valid_from);
-        if let (Some(first), Some(last)) = (found.first(), found.last()) {
-            self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
-            self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
-        }
+        let of_series = self.chunks.of(series.series_ref());
+        let from = of_series.partition_point(|(_, c)| c.maxt_ms < self.valid_from);
+        let found: Box<[_]> = of_series.iter().skip(from).map(|(_, c)| c.clone()).collect();
+        let (Some(first), Some(last)) = (found.first(), found.last()) else { return };
+        self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
+        self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
         add(&self.head.counts.chunks_created, found.len() as u64);
         series.state().adopt(found);
+        self.covered.begin(series.series_ref());
     }
 
     fn find(head: &Head, aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> Option<Arc<MemSeries>> {
@@ -154,8 +159,7 @@ impl<'a> Replay<'a> {
     fn series(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         record::series::decode(bytes, |series_ref, pairs| {
             self.head.note_ref(series_ref);
-            let labels = Labels::from_pairs(pairs.iter().copied());
-            self.known_series(series_ref, &labels);
+            self.known_series(series_ref, &labels(pairs));
         })
     }
 
@@ -182,10 +186,11 @@ impl<'a> Replay<'a> {
     }
 
     fn samples(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let (gather, aliases) = (&mut self.gather, &self.aliases);
+        let (gather, aliases, covered) = (&mut self.gather, &self.aliases, &mut self.covered);
         let result = record::samples::decode(bytes, |s| {
-            if s.t_ms >= self.valid_from {
-                gather.float(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.value.to_bits());
+            let series = Self::canonical(aliases, s.series);
+            if s.t_ms >= self.valid_from && !covered.has(self.head, series, s.t_ms) {
+                gather.float(series, s.start_ms, s.t_ms, s.value.to_bits());
             }
         });
         self.apply_if_full();
@@ -193,10 +198,11 @@ impl<'a> Replay<'a> {
     }
 
     fn histograms(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let (gather, aliases) = (&mut self.gather, &self.aliases);
+        let (gather, aliases, covered) = (&mut self.gather, &self.aliases, &mut self.covered);
         let result = record::histograms::decode(bytes, |s| {
-            if s.t_ms >= self.valid_from {
-                gather.histogram(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.histogram);
+            let series = Self::canonical(aliases, s.series);
+            if s.t_ms >= self.valid_from && !covered.has(self.head, series, s.t_ms) {
+                gather.histogram(series, s.start_ms, s.t_ms, s.histogram);
             }
         });
         self.apply_if_full();
@@ -268,6 +274,12 @@ impl<'a> Replay<'a> {
         self.stats.from_snapshot = self.rescued.samples;
         (self.stats, self.rescued.records)
     }
+}
+
+/// Labels of a record: mostly in order, which saves sorting them.
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let is_sorted = pairs.is_sorted_by(|a, b| a.0 < b.0) && pairs.iter().all(|(_, v)| !v.is_empty());
+    if is_sorted { Labels::from_sorted(pairs.iter().copied()) } else { Labels::from_pairs(pairs.iter().copied()) }
 }
 
 impl Sink for Replay<'_> {

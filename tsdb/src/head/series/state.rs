@@ -188,6 +188,16 @@ impl State {
         }
     }
 
+    /// Time of the newest sample if that is a stale marker, and all samples are in chunks.
+    pub fn stale_since(&self) -> Option<i64> {
+        let has_chunks = !self.full.is_empty() || self.open_view().is_some();
+        (has_chunks && self.out_of_order().is_none() && self.is_stale()).then_some(self.last.t_ms)
+    }
+    /// A series that comes back: it goes on behind its stale marker, which is in a block. To be called while it is empty.
+    pub fn begin_behind(&mut self, last_ms: i64) {
+        (self.last.t_ms, self.last.value_bits) = (last_ms, ferula_model::STALE_NAN);
+    }
+
     /// Upstream's rules for a sample that is not older than the head takes: newer than the newest, or the very same.
     #[inline]
     pub fn check_float(&self, t_ms: i64, bits: u64) -> Result<(), AppendError> {
@@ -397,10 +407,10 @@ impl State {
 
     /// After a restart: full chunks found in files. The newest sample's value is not known, so that a repetition of it
     /// in the log counts as a duplicate.
-    pub fn adopt(&mut self, chunks: Vec<FullChunk>) {
+    pub fn adopt(&mut self, chunks: Box<[FullChunk]>) {
         if let (Some(last), false) = (chunks.last(), self.has_samples()) {
             self.last.t_ms = last.maxt_ms;
-            self.full = chunks.into_boxed_slice();
+            self.full = chunks;
             // Unused while no chunk is open: how far the log has been read.
             self.next_cut_ms = i64::MIN;
         }
@@ -423,6 +433,14 @@ impl State {
         self.full = self.full.get(..at).unwrap_or(&[]).into();
         self.last.t_ms = self.full.last().map_or(i64::MIN, |c| c.maxt_ms);
         false
+    }
+    /// As [`State::is_covered`]; bounds of the full chunk that the sample is in.
+    pub fn covering(&mut self, t_ms: i64) -> Option<(i64, i64)> {
+        if !self.is_covered(t_ms) {
+            return None;
+        }
+        let at = self.full.partition_point(|c| c.maxt_ms < t_ms);
+        self.full.get(at).filter(|c| c.mint_ms <= t_ms).map(|c| (c.mint_ms, c.maxt_ms))
     }
     pub fn chunk_count(&self) -> usize {
         self.full.len() + usize::from(self.open_view().is_some())
