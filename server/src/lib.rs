@@ -12,6 +12,7 @@ pub mod notifier;
 mod query_log;
 mod query_metrics;
 pub mod query_pool;
+mod rule_queries;
 mod run;
 pub mod web;
 

@@ -376,8 +376,11 @@ impl<'a> SeriesWindows<'a> {
     /// Counts a series of floats that a kernel takes as a whole, by [`Plan`].
     pub fn account(&self) -> Result<(), QueryError> {
         if self.counted && self.q.samples.wants_steps() {
+            let mut seen = 0;
             for (step, (from, to)) in self.plan.bounds.iter().enumerate().filter(|(_, (from, to))| from < to) {
-                self.q.samples.add_read_at(step, u64::from(to - from));
+                let fresh = to.saturating_sub((*from).max(seen));
+                self.q.samples.add_read_at(step, u64::from(to - from), u64::from(fresh));
+                seen = *to;
             }
         }
         if self.counted {
@@ -412,13 +415,14 @@ impl<'a> SeriesWindows<'a> {
             }
             let samples = (fh - fl) as u64 + (hh - hl) as u64 * histogram_weight;
             read += samples;
-            fresh += fh.saturating_sub(fl.max(seen.0)) as u64;
-            fresh += hh.saturating_sub(hl.max(seen.1)) as u64 * histogram_weight;
+            let new =
+                fh.saturating_sub(fl.max(seen.0)) as u64 + hh.saturating_sub(hl.max(seen.1)) as u64 * histogram_weight;
+            fresh += new;
             seen = (fh, hh);
             widest = widest.max(samples);
             filled += 1;
             if self.counted && self.q.samples.wants_steps() {
-                self.q.samples.add_read_at(step, samples);
+                self.q.samples.add_read_at(step, samples, new);
             }
             pending += 1 + (samples >> 6);
             if pending > 1024 {

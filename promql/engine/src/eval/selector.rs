@@ -244,7 +244,7 @@ impl<'a> Walk<'a> {
         self.any = true;
         self.samples += weight;
         if self.counted && self.q.samples.wants_steps() {
-            self.q.samples.add_read_at(self.step, weight);
+            self.q.samples.add_read_at(self.step, weight, weight);
         }
     }
 
