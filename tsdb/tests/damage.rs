@@ -17,6 +17,8 @@ use support::*;
 
 const DIR: &str = "/data";
 const MINUTE: i64 = 60_000;
+/// Damages between two lines that say how far a long sweep is.
+const PROGRESS_EVERY: usize = 1000;
 
 fn options() -> Options {
     Options {
@@ -150,8 +152,13 @@ fn damage_anywhere_is_survived() {
     files(&fs, Path::new(DIR), &mut originals);
     originals.retain(|_, b| !b.is_empty());
     let (mut silent, mut lossless, mut count) = (Vec::new(), 0, 0);
-    for (seed, (path, at, kind)) in damages(&originals).into_iter().enumerate() {
+    let all = damages(&originals);
+    let total = all.len();
+    for (seed, (path, at, kind)) in all.into_iter().enumerate() {
         count += 1;
+        if count % PROGRESS_EVERY == 0 {
+            println!("{count} of {total} damages: {lossless} without any loss, {} silent", silent.len());
+        }
         let bytes = &originals[&path];
         let image = Arc::new(fs.kill_image());
         let file = image.open(&path, Open::Write).unwrap();
