@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ferula_instrument::Registry;
-use ferula_journal::Ticket;
 use ferula_model::Clock;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -22,7 +21,7 @@ use crate::notify::{self, Context};
 use crate::options::Options;
 use crate::receiver::http::Clients;
 use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
-use crate::store::{self, Entry, State, Store, StoreError};
+use crate::store::{self, Entry, State, Store, StoreError, Unsynced};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,16 +50,30 @@ pub(crate) struct Loaded {
     pub context: Context,
     pub clients: Clients,
     /// At most so many deliveries at a time to one integration: a hanging receiver holds up nobody else.
-    permits: std::collections::HashMap<(Arc<str>, &'static str, u32), Arc<Semaphore>>,
+    permits: std::collections::HashMap<(Arc<str>, &'static str, u32), Arc<Permits>>,
+}
+
+/// What paces the deliveries of one integration.
+struct Permits {
+    running: Semaphore,
+    beginning: Semaphore,
 }
 
 /// How long an accepted alert may be unknown to the disk.
 const ALERTS_SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So much is synced before its time: the journal holds it in memory until then.
+const UNSYNCED_BYTES: usize = 2 << 20;
+
 /// How long a stop waits for deliveries in flight.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
 const DELIVERIES_PER_INTEGRATION: usize = 64;
+
+/// Of these so many begin at a time, each holding the others up for a moment at most: a receiver that answers at once is
+/// then told over a few connections, with a few bodies in memory, however many groups come due together.
+const DELIVERIES_BEGINNING: usize = 4;
+const BEGINNING: Duration = Duration::from_millis(10);
 
 /// The Alertmanager of a process. All methods may be called from anywhere; the lock is never held while waiting.
 pub struct Alertmanager {
@@ -71,8 +84,8 @@ pub struct Alertmanager {
     core: Mutex<Core>,
     loaded: ArcSwap<Loaded>,
     pub(crate) store: Store,
-    /// The last record of alerts that no sync was asked for.
-    unsynced: Mutex<Option<Ticket>>,
+    /// Records of alerts and timers that no sync was asked for.
+    unsynced: Mutex<Option<Unsynced>>,
     wake: Notify,
     pub(crate) started_at_ms: i64,
     pub(crate) get_permits: Semaphore,
@@ -297,12 +310,15 @@ impl Alertmanager {
     }
 
     /// Notes what was written but not synced yet. What could not be written is lost with the process, no sooner.
-    fn keep(&self, written: Result<Option<Ticket>, StoreError>, what: &'static str) {
+    fn keep(&self, written: Result<Option<Unsynced>, StoreError>, what: &'static str) {
         match written {
             Ok(None) => {}
-            Ok(ticket) => {
+            Ok(more) => {
                 let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
-                *unsynced = ticket.max(*unsynced);
+                *unsynced = Unsynced::join(*unsynced, more);
+                if unsynced.is_some_and(|u| u.size_bytes >= UNSYNCED_BYTES) {
+                    self.wake.notify_one();
+                }
             }
             Err(e) => {
                 self.metrics.journal_errors.inc();
@@ -423,13 +439,11 @@ impl Alertmanager {
                 // Its errors are counted and logged inside.
                 tokio::task::spawn_blocking(move || am.maintain());
             }
-            if mono >= next_sync
-                && let Some(ticket) = self.take_unsynced()
-            {
+            if let Some(unsynced) = self.take_unsynced(mono >= next_sync) {
                 next_sync = mono + ALERTS_SYNC_INTERVAL;
                 let am = self.clone();
                 tokio::task::spawn_blocking(move || {
-                    if am.store.sync(ticket).is_err() {
+                    if am.store.sync(unsynced).is_err() {
                         am.metrics.journal_errors.inc();
                     }
                 });
@@ -456,8 +470,10 @@ impl Alertmanager {
         let _ = tokio::task::spawn_blocking(move || am.maintain()).await;
     }
 
-    fn take_unsynced(&self) -> Option<Ticket> {
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What is to be synced now: anything when its time has come, before that only much.
+    fn take_unsynced(&self, is_time: bool) -> Option<Unsynced> {
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        unsynced.take_if(|u| is_time || u.size_bytes >= UNSYNCED_BYTES)
     }
 
     fn maintenance_interval(&self) -> Duration {
@@ -498,19 +514,22 @@ impl Alertmanager {
                     ))
                     .cloned();
                 let is_delivered = {
-                    let _permit = match &permits {
-                        Some(p) => p.acquire().await.ok(),
-                        None => None,
+                    let (_running, mut beginning) = match &permits {
+                        Some(p) => (p.running.acquire().await.ok(), p.beginning.acquire().await.ok()),
+                        None => (None, None),
                     };
+                    let begun = tokio::time::Instant::now() + BEGINNING;
                     am.announce(&delivery, false);
                     let deliver = notify::deliver(&loaded.context, &loaded.clients, &delivery);
                     let mut deliver = std::pin::pin!(deliver);
                     let tried = loop {
                         tokio::select! {
                             tried = &mut deliver => break tried,
+                            () = tokio::time::sleep_until(begun), if beginning.is_some() => beginning = None,
                             () = tokio::time::sleep(am.renewal()) => am.announce(&delivery, false),
                         }
                     };
+                    drop(beginning);
                     let error = tried.error.as_ref().map(|e| e.message.as_str());
                     am.history.write(am.clock.now_ms(), &[Event::of_delivery(&delivery, tried.attempts, error)]);
                     tried.error.is_none()
@@ -558,6 +577,12 @@ impl Alertmanager {
         registry.gauge_fn(
             "alertmanager_silences_state_size",
             "The number of silences in the state map.",
+            count(|c, _| c.silences.len() as f64),
+        );
+        // Every silence holds its matchers compiled.
+        registry.gauge_fn(
+            "alertmanager_silences_matcher_index_size",
+            "The number of entries in the matcher cache index.",
             count(|c, _| c.silences.len() as f64),
         );
         registry.info(
@@ -608,7 +633,9 @@ fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<
     let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
     let mut permits = std::collections::HashMap::new();
     for i in config.receivers.iter().flat_map(|r| crate::core::plan(r).integrations) {
-        permits.insert((i.receiver.clone(), i.name(), i.index), Arc::new(Semaphore::new(DELIVERIES_PER_INTEGRATION)));
+        let running = Semaphore::new(DELIVERIES_PER_INTEGRATION);
+        let new = Permits { running, beginning: Semaphore::new(DELIVERIES_BEGINNING) };
+        permits.insert((i.receiver.clone(), i.name(), i.index), Arc::new(new));
     }
     let context = Context {
         templates,
