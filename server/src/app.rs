@@ -114,7 +114,7 @@ pub struct App {
     pub commands: mpsc::UnboundedSender<Command>,
     pub(crate) config: ArcSwap<CurrentConfig>,
     pub(crate) query_metrics: QueryMetrics,
-    pub(crate) query_log: QueryLog,
+    pub(crate) query_log: Arc<QueryLog>,
     /// Set once the data folder is ours.
     pub(crate) active_queries: OnceLock<ActiveQueries>,
     pub(crate) federation: FederationMetrics,

@@ -12,8 +12,9 @@ pub mod notifier;
 mod query_log;
 mod query_metrics;
 pub mod query_pool;
+mod rule_queries;
 mod run;
 pub mod web;
 
-pub use ferula_scraper_scrape::ScrapeOptions;
+pub use ferula_scraper_scrape::{ScrapeOptions, StartTimes};
 pub use run::{Error, RuleOptions, ServerOptions, run};

@@ -1,4 +1,4 @@
-//! The query log (`global.query_log_file`): one JSON line for every query of the API.
+//! The query log (`global.query_log_file`): one JSON line for every query of the API and of the rules.
 //!
 //! Source followed: the lines that Prometheus 3.5 writes. Set anew at every load of the configuration, so that a rotated
 //! file is let go then.
@@ -28,9 +28,14 @@ pub(crate) struct Line<'a> {
     pub error: Option<String>,
     /// The `stats` object.
     pub stats: Option<Vec<u8>>,
-    pub client: &'a str,
-    pub method: &'a str,
-    pub path: &'a str,
+    pub origin: Origin<'a>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    Request { client: &'a str, method: &'a str, path: &'a str },
+    RuleGroup { file: &'a str, name: &'a str },
 }
 
 impl QueryLog {
@@ -90,8 +95,16 @@ impl Line<'_> {
         if let Some(stats) = &self.stats {
             j.raw(",\"stats\":").raw_bytes(stats);
         }
-        j.raw(",\"httpRequest\":{\"clientIP\":").string(self.client).raw(",\"method\":").string(self.method);
-        j.raw(",\"path\":").string(self.path).raw("}}\n");
+        match self.origin {
+            Origin::Request { client, method, path } => {
+                j.raw(",\"httpRequest\":{\"clientIP\":").string(client).raw(",\"method\":").string(method);
+                j.raw(",\"path\":").string(path);
+            }
+            Origin::RuleGroup { file, name } => {
+                j.raw(",\"ruleGroup\":{\"file\":").string(file).raw(",\"name\":").string(name);
+            }
+        }
+        j.raw("}}\n");
         j.into_bytes()
     }
 }

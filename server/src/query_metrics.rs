@@ -17,6 +17,7 @@ pub(crate) struct Timings {
 pub(crate) struct QueryMetrics {
     running: Gauge,
     samples: Counter,
+    samples_read: Counter,
     duration: SummaryVec,
 }
 
@@ -38,6 +39,10 @@ impl QueryMetrics {
                 .gauge("prometheus_engine_queries", "The current number of queries being executed or waiting."),
             samples: registry
                 .counter("prometheus_engine_query_samples_total", "The total number of samples loaded by all queries."),
+            samples_read: registry.counter(
+                "prometheus_engine_query_samples_read_total",
+                "The total number of samples read by all queries.",
+            ),
             duration: registry.summary_vec(
                 "prometheus_engine_query_duration_seconds",
                 "Query timings",
@@ -54,6 +59,7 @@ impl QueryMetrics {
 
     pub(crate) fn observe(&self, timings: Timings, samples: &SampleStats) {
         self.samples.add(samples.total_queryable as f64);
+        self.samples_read.add(samples.read as f64);
         for (slice, took) in [
             ("queue_time", timings.queued),
             ("prepare_time", timings.prepared),

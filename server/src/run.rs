@@ -29,6 +29,7 @@ use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
 use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
+use crate::rule_queries::RuleQueries;
 
 /// Why the server cannot start, or had to stop. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -275,7 +276,7 @@ fn app(
         commands,
         config: ArcSwap::default(),
         query_metrics: QueryMetrics::new(options.query_concurrency, registry),
-        query_log: QueryLog::new(registry),
+        query_log: Arc::new(QueryLog::new(registry)),
         active_queries: OnceLock::new(),
         federation: FederationMetrics::new(registry),
         components: OnceLock::new(),
@@ -330,7 +331,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     let mut scrape = options.scrape.clone();
     scrape.body_budget = options.memory.child("scrape bodies", scrape.body_budget.limit_bytes());
     let scrape = ScrapeManager::new(scrape, storage, Arc::clone(&options.clock), registry);
-    let rules = Arc::new(rule_manager(&options, &db, &engine, &notifier, registry));
+    let rules = Arc::new(rule_manager(&options, &app.query_log, &db, &engine, &notifier, registry));
     let mut parts = Parts {
         app: Arc::clone(&app),
         engine: Arc::clone(&engine),
@@ -368,6 +369,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
 
 fn rule_manager(
     options: &ServerOptions,
+    query_log: &Arc<QueryLog>,
     db: &Arc<Db>,
     engine: &Arc<Engine>,
     notifier: &Arc<Notifier>,
@@ -382,7 +384,7 @@ fn rule_manager(
         cancel: cancel.clone(),
     };
     let environment = Environment {
-        query: Arc::new(query),
+        query: Arc::new(RuleQueries::new(query, Arc::clone(query_log), Arc::clone(&options.clock))),
         queryable: Arc::clone(db) as Arc<dyn Queryable>,
         appendable: Arc::clone(db) as Arc<dyn Appendable>,
         notify: Arc::new(ToNotifier(Arc::clone(notifier))),

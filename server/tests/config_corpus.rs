@@ -39,7 +39,7 @@ fn accepts_and_refuses_as_upstream() {
     };
     let text = std::fs::read_to_string(corpus.join("baseline-3.5.3/files.json")).unwrap();
     let verdicts: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
-    let options = LoadOptions { environment: Arc::new(|_| None), agent: false };
+    let options = LoadOptions { environment: Arc::new(|_| None), ..LoadOptions::default() };
     let (mut agreed, mut foreign, mut wrong) = (0, 0, Vec::new());
     for (file, verdict) in &verdicts {
         if verdict["kind"] != "prometheus" || verdict["skip"] == true {

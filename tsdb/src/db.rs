@@ -54,6 +54,7 @@ pub struct Db {
     series_from_index: Option<u64>,
     /// For queriers that wait.
     me: Weak<Db>,
+    auto_compaction: AtomicBool,
     /// Held while blocks are made or removed.
     pub(crate) compacting: Mutex<()>,
     pub(crate) counts: Arc<Counts>,
@@ -90,6 +91,38 @@ pub struct Counts {
     pub wal_corruptions: AtomicU64,
     pub time_retentions: AtomicU64,
     pub size_retentions: AtomicU64,
+    /// Looks at the folder for blocks that came or went.
+    pub reloads: AtomicU64,
+    pub reloads_failed: AtomicU64,
+    pub compactions_skipped: AtomicU64,
+    pub head_truncations_failed: AtomicU64,
+    pub head_chunk_corruptions: AtomicU64,
+    pub snapshot_errors: AtomicU64,
+    pub stale_series_released: AtomicU64,
+}
+
+impl Counts {
+    fn note_replay(&self, report: &Report, took: Duration) {
+        self.replay_seconds.store(took.as_secs_f64().to_bits(), Ordering::Relaxed);
+        self.wal_corruptions.store(report.damaged.len() as u64, Ordering::Relaxed);
+        self.head_chunk_corruptions.store(report.damaged_head_chunks as u64, Ordering::Relaxed);
+        self.snapshot_errors.store(u64::from(report.snapshot_error.is_some()), Ordering::Relaxed);
+    }
+}
+
+/// Records in one write.
+const RESCUED_AT_ONCE: usize = 64;
+
+/// Puts into the log what only a chunk snapshot had, durably.
+fn log_rescued(wal: &Wal, records: Vec<Vec<u8>>) -> Result<(), Error> {
+    let mut records = records.into_iter().peekable();
+    while records.peek().is_some() {
+        wal.write(records.by_ref().take(RESCUED_AT_ONCE).map(|r| (r, 0)).collect())?;
+        if records.peek().is_none() {
+            wal.sync()?;
+        }
+    }
+    Ok(())
 }
 
 /// Tells the threads to end.
@@ -147,22 +180,24 @@ impl Db {
         if let Some(end) = in_order.map(|b| b.meta.max_time_ms).max() {
             head.set_min_valid_time(end);
         }
-        replay::move_foreign_state_aside(&*fs, dir, &wal_dir, clock.now_ms())?;
         let plan = Plan::new(&*fs, dir, &wal_dir, &options)?;
         head.chunks = Some(HeadChunks::open(Arc::clone(&fs), &dir.join(names::CHUNKS_HEAD))?);
         // Damage must show before anything is served, if it is to be fatal.
-        let known = if options.strict_recovery { None } else { restart::load::load(&*fs, dir, &wal_dir, &head)? };
+        let waits = options.strict_recovery || plan.has_snapshot();
+        let known = if waits { None } else { restart::load::load(&*fs, dir, &wal_dir, &head)? };
         if let Some(known) = &known {
             plan.series_since(&*fs, &head, known.mark.bound.position)?;
         }
         let counts = Arc::<Counts>::default();
+        counts.reloads.store(1, Ordering::Relaxed); // the blocks above
         let report = Arc::<OnceLock<Report>>::default();
         let at_once = known.is_none() || !options.background;
+        let mut rescued = Vec::new();
         if at_once {
             let began = std::time::Instant::now();
-            let done = plan.run(&*fs, dir, &head, &options, &*clock, &|| true)?;
-            counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
-            counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
+            let (done, only_in_snapshot) = plan.run(&*fs, dir, &head, &options, &*clock, &|| true)?;
+            rescued = only_in_snapshot;
+            counts.note_replay(&done, began.elapsed());
             tracing::info!(report = ?done, series = head.series_count(), "the write-ahead log has been replayed");
             replay::write_recovery_report(&*fs, dir, &done, &bad_blocks, clock.now_ms());
             let _ = report.set(done); // only set here
@@ -170,6 +205,8 @@ impl Db {
             head.start_deferring();
         }
         let wal = Arc::new(Wal::open(Arc::clone(&fs), &wal_dir, options.wal_segment_size_bytes)?);
+        log_rescued(&wal, rescued)?;
+        replay::move_foreign_state_aside(&*fs, dir, &wal_dir, clock.now_ms())?;
         head.wal = Some(Arc::clone(&wal));
         let wbl_dir = dir.join(names::WBL);
         if options.out_of_order_window_ms > 0 || fs.exists(&wbl_dir) {
@@ -197,6 +234,7 @@ impl Db {
             restart_index,
             series_from_index: known.map(|k| k.series),
             me: Weak::clone(me),
+            auto_compaction: AtomicBool::new(true),
             compacting: Mutex::default(),
             counts,
             stop: Arc::default(),
@@ -225,14 +263,15 @@ impl Db {
             if let Some(plan) = plan {
                 let began = std::time::Instant::now();
                 let done = plan.run(&*fs, &dir, &head, &options, &*clock, &|| !stop.is_stopped());
-                counts.replay_seconds.store(began.elapsed().as_secs_f64().to_bits(), Ordering::Relaxed);
+                let took = began.elapsed();
                 if stop.is_stopped() {
                     return; // what waits is in the log
                 }
                 let failure = done.as_ref().err().map(ToString::to_string);
                 match done {
-                    Ok(done) => {
-                        counts.wal_corruptions.store(done.damaged.len() as u64, Ordering::Relaxed);
+                    // There was no snapshot: then the start would have waited.
+                    Ok((done, _)) => {
+                        counts.note_replay(&done, took);
                         let series = head.series_count();
                         tracing::info!(report = ?done, series, "the write-ahead log has been replayed");
                         replay::write_recovery_report(&*fs, &dir, &done, &bad_blocks, clock.now_ms());
@@ -289,6 +328,11 @@ impl Db {
         }
     }
 
+    /// Whether compaction and retention run by themselves. Switched off they are counted as skipped, once a minute.
+    pub fn set_auto_compaction(&self, is_on: bool) {
+        self.auto_compaction.store(is_on, Ordering::Release);
+    }
+
     pub(crate) fn open_wbl(&self) -> Result<Arc<Wal>, Error> {
         let dir = self.dir.join(names::WBL);
         Ok(Arc::new(Wal::open(Arc::clone(&self.fs), &dir, self.options.wal_segment_size_bytes)?))
@@ -309,6 +353,10 @@ impl Db {
         self.spawn("tsdb-compact", move || {
             while stop.wait(COMPACT_EVERY) {
                 let Some(db) = db.upgrade() else { return };
+                if !db.auto_compaction.load(Ordering::Acquire) {
+                    db.counts.compactions_skipped.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
                 if let Err(error) = db.compact() {
                     tracing::error!(%error, "compaction failed; it will be tried again");
                 }

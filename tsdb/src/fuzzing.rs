@@ -8,7 +8,7 @@ use crate::chunk::{self, Encoding};
 use crate::index::IndexReader;
 use crate::query::select::LabelIndex;
 use crate::record;
-use crate::wal::compress::decompress;
+use crate::wal::compress::Decompressor;
 use crate::wal::reader::SegmentReader;
 
 /// The first byte is the encoding. What was decoded before an error stays, in parallel columns.
@@ -30,6 +30,8 @@ pub fn chunk(data: &[u8]) {
 
 pub fn record(data: &[u8]) {
     let _ = record::check(data);
+    let _ = record::chunk_snapshot::series(data);
+    let _ = record::chunk_snapshot::tombstones(data, |_| {});
 }
 
 /// A segment; every record in it is decoded too.
@@ -41,7 +43,7 @@ pub fn wal(data: &[u8]) {
     }
     let mut out = Vec::new();
     for flags in [crate::format::wal::SNAPPY, crate::format::wal::ZSTD] {
-        let _ = decompress(flags, data, &mut out);
+        let _ = Decompressor::default().unpack(flags, data, &mut out);
     }
 }
 

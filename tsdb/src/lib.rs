@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 pub mod block;
 pub mod chunk;
+pub mod chunk_snapshot;
 pub mod compact;
 mod db;
 pub mod encoding;
@@ -22,6 +23,7 @@ pub mod replay;
 pub mod restart;
 mod retention;
 pub mod space;
+mod stale;
 pub mod status;
 pub mod wal;
 

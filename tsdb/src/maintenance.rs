@@ -53,11 +53,12 @@ impl Db {
         if was_cut {
             self.out_of_order_to_blocks()?;
         }
+        self.release_stale_series()?;
         while self.merge_once()? {}
         self.apply_retention()
     }
 
-    fn ulid(&self) -> String {
+    pub(crate) fn ulid(&self) -> String {
         let now = u64::try_from(self.clock.now_ms()).unwrap_or(0);
         let random = || std::collections::hash_map::RandomState::new().hash_one(now);
         let bits = u128::from(random()) << 64 | u128::from(random());
@@ -92,7 +93,9 @@ impl Db {
         self.wait_until_passed(end_ms)?;
         self.head.truncate_memory(end_ms);
         if let Some(chunks) = &self.head.chunks {
-            chunks.truncate(end_ms)?;
+            let result = chunks.truncate(end_ms);
+            self.counts.head_truncations_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+            result?;
         }
         let began = std::time::Instant::now();
         let result = self.truncate_log(end_ms);
@@ -147,7 +150,7 @@ impl Db {
 
     /// Waits for commits and readers of now that could touch samples before `mint_ms`. A reader that is held on to for too
     /// long is given up: it must not stop compaction for good.
-    fn wait_until_passed(&self, mint_ms: i64) -> Result<(), Error> {
+    pub(crate) fn wait_until_passed(&self, mint_ms: i64) -> Result<(), Error> {
         let moment = self.head.isolation.now();
         let started = std::time::Instant::now();
         while !self.head.isolation.has_passed(moment, mint_ms) {
@@ -175,8 +178,9 @@ impl Db {
         if last <= first {
             return Ok(());
         }
-        let keep =
-            checkpoint::Keep { series: &|r| self.head.knows(r), mint_ms, compression: self.options.wal_compression };
+        let released = self.head.released.refs();
+        let is_known = |r: u64| self.head.knows(r) || released.contains(&r);
+        let keep = checkpoint::Keep { series: &is_known, mint_ms, compression: self.options.wal_compression };
         let result = checkpoint::write(&self.fs, dir, last, &keep);
         self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
         let stats = match result {
@@ -191,6 +195,7 @@ impl Db {
         let removed = checkpoint::remove_before(&*self.fs, dir, last);
         self.counts.checkpoint_deletions_failed.fetch_add(u64::from(removed.is_err()), Ordering::Relaxed);
         removed?;
+        self.head.released.forget(last, mint_ms);
         self.counts.wal_truncations.fetch_add(1, Ordering::Relaxed);
         tracing::info!(last, ?stats, "the log was truncated");
         if let Err(error) = self.restart_index.rewrite(&self.head, &self.wal) {
@@ -240,6 +245,7 @@ impl Db {
                     max_time_ms: p.meta.max_time_ms,
                 })
                 .collect(),
+            hints: hints_of(parents),
             ..Compaction::default()
         };
         let meta = Meta {
@@ -267,7 +273,7 @@ impl Db {
         parents.iter().try_for_each(|p| self.remove_block(p))
     }
 
-    fn add_block(&self, block: Block) {
+    pub(crate) fn add_block(&self, block: Block) {
         let mut new: Vec<Arc<Block>> = self.blocks().iter().cloned().collect();
         new.push(Arc::new(block));
         self.set_blocks(new);
@@ -387,6 +393,14 @@ impl Db {
         }
         self.fs.sync_dir(to).map_err(Error::io("syncing", to))
     }
+}
+
+/// A block that reaches further than every plain cut of the head that went into it must not decide where the head begins:
+/// the head has newer samples of other series.
+fn hints_of(parents: &[Arc<Block>]) -> Vec<String> {
+    let end =
+        |late: bool| parents.iter().filter(|p| p.meta.is_out_of_order() == late).map(|p| p.meta.max_time_ms).max();
+    if end(true) > end(false) { vec![FROM_OUT_OF_ORDER.to_owned()] } else { Vec::new() }
 }
 
 /// `20060102T150405Z`, as upstream names snapshots.

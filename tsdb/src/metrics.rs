@@ -63,8 +63,6 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
     gauge("head_chunks_storage_size_bytes", "Size of the chunks_head directory.", |h| {
         h.chunks.as_ref().map_or(0.0, |c| c.size_bytes() as f64)
     });
-    gauge("symbol_table_size_bytes", "Size of symbol table in memory for loaded blocks", |_| 0.0);
-
     let counter = |name: &str, help: &str, f: fn(&Counts) -> &AtomicU64| {
         let head = Weak::clone(&head);
         registry.counter_fn(&format!("prometheus_tsdb_{name}"), help, move || {
@@ -176,6 +174,9 @@ fn of_blocks(registry: &Registry, db: &Arc<Db>) {
         registry.gauge_fn(&format!("prometheus_tsdb_{name}"), help, move || db.upgrade().map_or(0.0, |d| f(&d)));
     };
     gauge("blocks_loaded", "Number of currently loaded data blocks", |d| d.blocks().len() as f64);
+    gauge("symbol_table_size_bytes", "Size of symbol table in memory for loaded blocks", |d| {
+        d.blocks().iter().map(|b| b.index.symbol_table_bytes()).sum::<u64>() as f64
+    });
     gauge(
         "storage_blocks_bytes",
         "The number of bytes that are currently used for local storage by all blocks.",
@@ -226,7 +227,7 @@ fn of_blocks(registry: &Registry, db: &Arc<Db>) {
         &c.wal_truncations_failed
     });
     counter("head_truncations_failed_total", "Total number of head truncations that failed.", |c| {
-        &c.wal_truncations_failed // what fails of a truncation is the log's part
+        &c.head_truncations_failed
     });
     counter("checkpoint_deletions_total", "Total number of checkpoint deletions attempted.", |c| {
         &c.checkpoint_deletions
@@ -237,16 +238,19 @@ fn of_blocks(registry: &Registry, db: &Arc<Db>) {
     counter("vertical_compactions_total", "Total number of compactions done on overlapping blocks.", |c| {
         &c.vertical_compactions
     });
-    // Things that cannot happen here, or are not counted: dashboards expect the names.
-    for (name, help) in [
-        ("compactions_skipped_total", "Total number of skipped compactions due to disabled auto compaction."),
-        ("mmap_chunk_corruptions_total", "Total number of memory-mapped chunk corruptions."),
-        ("reloads_failures_total", "Number of times the database failed to reloadBlocks block data from disk."),
-        ("reloads_total", "Number of times the database reloaded block data from disk."),
-        ("snapshot_replay_error_total", "Total number snapshot replays that failed."),
-    ] {
-        registry.counter(&format!("prometheus_tsdb_{name}"), help);
-    }
+    counter("compactions_skipped_total", "Total number of skipped compactions due to disabled auto compaction.", |c| {
+        &c.compactions_skipped
+    });
+    counter("mmap_chunk_corruptions_total", "Total number of memory-mapped chunk corruptions.", |c| {
+        &c.head_chunk_corruptions
+    });
+    counter("reloads_total", "Number of times the database reloaded block data from disk.", |c| &c.reloads);
+    counter(
+        "reloads_failures_total",
+        "Number of times the database failed to reloadBlocks block data from disk.",
+        |c| &c.reloads_failed,
+    );
+    counter("snapshot_replay_error_total", "Total number snapshot replays that failed.", |c| &c.snapshot_errors);
     gauge("data_replay_duration_seconds", "Time taken to replay the data on disk.", |d| {
         f64::from_bits(d.counts.replay_seconds.load(Ordering::Relaxed))
     });

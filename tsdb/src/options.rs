@@ -28,6 +28,10 @@ pub struct Options {
     pub out_of_order_window_ms: i64,
     /// Samples wanted in one chunk.
     pub samples_per_chunk: u16,
+    /// Stale series leave the head, into a block, when they are this share of all and at least `stale_series_min`; 0 keeps
+    /// them until the head is cut. Those that were stale for less than an eighth of the block range do not count.
+    pub stale_series_ratio: f64,
+    pub stale_series_min: u64,
     /// At most so many series may be created in the head; 0 for no limit.
     pub max_series: u64,
     /// Start times of samples are kept, in the log and (of floats if `xor2` is set, of histograms if
@@ -67,6 +71,8 @@ impl Default for Options {
             max_exemplars: 0,
             out_of_order_window_ms: 0,
             samples_per_chunk: 120,
+            stale_series_ratio: 0.1,
+            stale_series_min: 1000,
             max_series: 0,
             start_times: false,
             xor2: false,

@@ -33,6 +33,11 @@ pub fn register(registry: &Registry, db: &Arc<Db>) {
     counter("commits_refused_total", "Commits refused because the disk is nearly full.", |d| {
         d.space.commits_refused.load(Ordering::Relaxed) as f64
     });
+    counter(
+        "stale_series_released_total",
+        "Stale series that left the head, into a block, before the head was cut.",
+        |d| d.counts.stale_series_released.load(Ordering::Relaxed) as f64,
+    );
     counter("restart_index_written_bytes_total", "Bytes written to the restart index.", |d| {
         d.restart_index.bytes_written() as f64
     });

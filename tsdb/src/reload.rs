@@ -1,4 +1,5 @@
 //! Blocks that come and go while the store is open, and those that must not be merged yet.
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use crate::block::{Block, Meta};
@@ -14,6 +15,13 @@ impl Db {
     }
 
     pub(crate) fn reload_blocks_locked(&self) -> Result<(), Error> {
+        self.counts.reloads.fetch_add(1, Ordering::Relaxed);
+        let result = self.look_for_blocks();
+        self.counts.reloads_failed.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+        result
+    }
+
+    fn look_for_blocks(&self) -> Result<(), Error> {
         let known = self.blocks();
         let entries = self.fs.list(&self.dir).map_err(Error::io("listing", &self.dir))?;
         let is_block = |name: &str| ulid::Ulid::from_string(name).is_ok();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ferula_fs::Fs;
 use ferula_model::Clock;
 
+use crate::chunk_snapshot::ChunkSnapshot;
 use crate::db::BadBlock;
 use crate::encoding::Malformed;
 use crate::error::Error;
@@ -34,6 +35,10 @@ pub struct Report {
     pub segments: usize,
     pub damaged: Vec<PathBuf>,
     pub bytes_lost: usize,
+    /// Files of head chunks that were moved aside.
+    pub damaged_head_chunks: usize,
+    /// Why a chunk snapshot could not be read, or not all of it.
+    pub snapshot_error: Option<String>,
 }
 
 /// The files that are to be read, in order. Made before anything new is written.
@@ -43,6 +48,7 @@ pub struct Plan {
     wal: PathBuf,
     segments: Vec<u64>,
     wbl: Vec<PathBuf>,
+    snapshot: Option<ChunkSnapshot>,
 }
 
 impl Plan {
@@ -61,7 +67,13 @@ impl Plan {
         let wbl_dir = root.join(names::WBL);
         let wbl = if fs.exists(&wbl_dir) { segment::list(fs, &wbl_dir)? } else { Vec::new() };
         let wbl = wbl.into_iter().map(|n| segment::path(&wbl_dir, n)).collect();
-        Ok(Plan { checkpoint, wal: wal.to_owned(), segments, wbl })
+        let snapshot = ChunkSnapshot::find(fs, root)?;
+        Ok(Plan { checkpoint, wal: wal.to_owned(), segments, wbl, snapshot })
+    }
+
+    /// Whether a Prometheus left its open chunks.
+    pub fn has_snapshot(&self) -> bool {
+        self.snapshot.is_some()
     }
 
     /// Reads the series records from `from` on, which is where the restart index ends: afterwards every series of the log
@@ -81,7 +93,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Applies everything to the head. `go_on` is asked now and then.
+    /// Applies everything to the head. `go_on` is asked now and then. Also returns records that the log lacks.
     pub fn run(
         &self,
         fs: &dyn Fs,
@@ -90,28 +102,38 @@ impl Plan {
         options: &Options,
         clock: &dyn Clock,
         go_on: &dyn Fn() -> bool,
-    ) -> Result<Report, Error> {
+    ) -> Result<(Report, Vec<Vec<u8>>), Error> {
+        let mut damaged_head_chunks = 0;
         let chunks = match &head.chunks {
             Some(chunks) => chunks.load(|path, why| {
                 if options.strict_recovery {
                     return Err(Error::corrupt(path, 0, why));
                 }
                 tracing::warn!(file = %path.display(), why, "head chunks are moved aside and rebuilt from the log");
+                damaged_head_chunks += 1;
                 let kept = repair::quarantine(fs, root, path, clock.now_ms())?;
                 fs.remove_file(path).map_err(Error::io("removing", &kept))
             })?,
             None => Loaded::default(),
         };
-        let mut run = Run { fs, root, options, clock, go_on, report: Report::default() };
+        let mut run =
+            Run { fs, root, options, clock, go_on, report: Report { damaged_head_chunks, ..Report::default() } };
         let mut replay = Replay::new(head, chunks);
         for path in &self.checkpoint {
             run.segment(path, &mut |r| replay.apply(r))?;
         }
+        let mut snapshot = self.snapshot.as_ref();
         for n in &self.segments {
+            if let Some(due) = snapshot.take_if(|s| s.segment < *n) {
+                run.snapshot(due, &mut replay)?;
+            }
             if let Some(progress) = &options.progress {
                 progress.current.store(*n, Ordering::Relaxed);
             }
             run.segment(&segment::path(&self.wal, *n), &mut |r| replay.apply(r))?;
+        }
+        if let Some(due) = snapshot {
+            run.snapshot(due, &mut replay)?;
         }
         // What came out of order is checked against the samples that are in order.
         replay.apply_gathered();
@@ -119,12 +141,13 @@ impl Plan {
             run.segment(path, &mut |r| replay.apply_late(r))?;
         }
         let mut report = run.report;
-        report.stats = replay.finish();
+        let (stats, rescued) = replay.finish();
+        report.stats = stats;
         if report.stats.orphaned > 0 || report.stats.unknown > 0 {
             let (samples, records) = (report.stats.orphaned, report.stats.unknown);
             tracing::warn!(samples, records, "samples without their series and records of unknown type were skipped");
         }
-        Ok(report)
+        Ok((report, rescued))
     }
 }
 
@@ -142,6 +165,18 @@ struct Run<'a> {
 const ASK_EVERY: u64 = 256;
 
 impl Run<'_> {
+    /// The log goes before: a snapshot that cannot be read is only worth a warning.
+    fn snapshot(&mut self, snapshot: &ChunkSnapshot, replay: &mut Replay<'_>) -> Result<(), Error> {
+        if let Err(error) = replay.apply_snapshot(self.fs, snapshot) {
+            if self.options.strict_recovery {
+                return Err(error);
+            }
+            tracing::warn!(%error, "a chunk snapshot of Prometheus could not be read whole; the log goes before it anyway");
+            self.report.snapshot_error = Some(error.to_string());
+        }
+        Ok(())
+    }
+
     /// Replays one segment and mends it if it is damaged.
     fn segment(&mut self, path: &Path, apply: &mut dyn FnMut(&[u8]) -> Result<(), Malformed>) -> Result<(), Error> {
         self.report.segments += 1;

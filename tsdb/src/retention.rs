@@ -12,6 +12,8 @@ pub struct Limits {
     size_bytes: AtomicU64,
     /// Bits of a float: percent of the whole disk.
     percent: AtomicU64,
+    /// Bits of a float.
+    stale_series_ratio: AtomicU64,
 }
 
 impl Limits {
@@ -24,6 +26,11 @@ impl Limits {
         self.retention_ms.store(options.retention_ms, Ordering::Relaxed);
         self.size_bytes.store(options.retention_size_bytes, Ordering::Relaxed);
         self.percent.store(options.retention_percent.to_bits(), Ordering::Relaxed);
+        self.stale_series_ratio.store(options.stale_series_ratio.to_bits(), Ordering::Relaxed);
+    }
+    /// Share of stale series from which on they leave the head; 0: never.
+    pub fn stale_series_ratio(&self) -> f64 {
+        f64::from_bits(self.stale_series_ratio.load(Ordering::Relaxed))
     }
     pub fn retention_ms(&self) -> i64 {
         self.retention_ms.load(Ordering::Relaxed)
@@ -38,7 +45,7 @@ impl Limits {
 }
 
 impl Db {
-    /// Takes over what a reload may change: retention and the out-of-order window. Everything else stays as it was when
+    /// Takes over what a reload may change: retention, the out-of-order window, when stale series leave the head. Everything else stays as it was when
     /// the store was opened.
     pub fn apply_options(&self, options: &Options) -> Result<(), Error> {
         let window = options.out_of_order_window_ms.max(0);

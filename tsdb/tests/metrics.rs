@@ -98,3 +98,43 @@ fn metrics_are_those_of_prometheus() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Value of a metric without labels.
+fn value(registry: &Registry, name: &str) -> f64 {
+    let mut page = Vec::new();
+    ferula_exposition::write::text(&registry.gather(), &mut page);
+    let page = String::from_utf8(page).unwrap();
+    let found = page.lines().find_map(|l| l.strip_prefix(&format!("prometheus_tsdb_{name} ")));
+    found.unwrap_or_else(|| panic!("{name} is missing")).parse().unwrap()
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let series = labels("__name__=x");
+    let open = |registry: &Registry| {
+        let clock = Arc::new(ManualClock::at(1_700_000_000_000));
+        Db::open(dir.path(), support::options(), Arc::new(Disk), clock, registry).unwrap()
+    };
+    let registry = Registry::new();
+    let db = open(&registry);
+    for hour in 0..5i64 {
+        put(&db, &series, hour * 3_600_000, 1.0).unwrap();
+    }
+    assert_eq!((value(&registry, "reloads_total"), value(&registry, "symbol_table_size_bytes")), (1.0, 0.0));
+    db.compact().unwrap();
+    assert_eq!(value(&registry, "reloads_total"), 2.0);
+    assert_eq!(value(&registry, "head_truncations_total"), 1.0);
+    assert!(value(&registry, "symbol_table_size_bytes") > 0.0);
+    db.close().unwrap();
+    drop(db);
+    // A file of head chunks is damaged, and a snapshot is none.
+    std::fs::write(dir.path().join("chunks_head/000009"), b"garbage").unwrap();
+    std::fs::create_dir(dir.path().join("chunk_snapshot.000000.0000000001")).unwrap();
+    std::fs::write(dir.path().join("chunk_snapshot.000000.0000000001/00000000"), [7; 100]).unwrap();
+    let registry = Registry::new();
+    let db = open(&registry);
+    assert_eq!(value(&registry, "mmap_chunk_corruptions_total"), 1.0);
+    assert_eq!(value(&registry, "snapshot_replay_error_total"), 1.0);
+    assert_eq!(read_all(&*db)[&series].len(), 5);
+}

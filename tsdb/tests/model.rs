@@ -23,6 +23,8 @@ enum Step {
         mask: u16,
         values: u32,
         rolled_back: bool,
+        /// Stale markers instead of values.
+        stale: bool,
     },
     /// Many regular commits: fills chunks and ranges.
     Run {
@@ -49,8 +51,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1..40i64, any::<u16>(), any::<u32>(), prop::bool::weighted(0.1))
-            .prop_map(|(minutes, mask, values, rolled_back)| Step::Commit { minutes, mask, values, rolled_back }),
+        4 => (1..40i64, any::<u16>(), any::<u32>(), prop::bool::weighted(0.1), prop::bool::weighted(0.3))
+            .prop_map(|(minutes, mask, values, rolled_back, stale)| Step::Commit { minutes, mask, values, rolled_back, stale }),
         3 => (1..200i64, any::<u16>()).prop_map(|(count, mask)| Step::Run { count, mask }),
         1 => (0..16usize, 0..300i64, 0..200i64)
             .prop_map(|(series, back_minutes, length_minutes)| Step::Delete { series, back_minutes, length_minutes }),
@@ -64,7 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn check(steps: Vec<Step>, compression: Compression) {
-    let options = Options { wal_segment_size_bytes: 64 * 1024, wal_compression: compression, ..options() };
+    let options =
+        Options { wal_segment_size_bytes: 64 * 1024, wal_compression: compression, stale_series_min: 1, ..options() };
     let dir = Path::new("/data");
     let all: Vec<Labels> = (0..16).map(|i| labels(&format!("__name__=m{},i=n{i}", i % 3))).collect();
     let mut fs = Arc::new(Faulty::default());
@@ -73,12 +76,15 @@ fn check(steps: Vec<Step>, compression: Compression) {
     let mut now = 1_000 * MINUTE;
     for s in steps {
         match s {
-            Step::Commit { minutes, mask, values, rolled_back } => {
+            Step::Commit { minutes, mask, values, rolled_back, stale } => {
                 now += minutes * MINUTE;
                 let mut app = db.appender();
                 let mut accepted = Vec::new();
                 for (i, l) in all.iter().enumerate().filter(|(i, _)| mask & 1 << i != 0) {
-                    let v = f64::from(values.rotate_left(i as u32));
+                    let v = match stale {
+                        true => f64::from_bits(ferula_model::STALE_NAN),
+                        false => f64::from(values.rotate_left(i as u32)),
+                    };
                     if append(&mut *app, l, now, v).is_ok() {
                         accepted.push((l, v));
                     }

@@ -14,7 +14,7 @@ use ferula_server::app::WebOptions;
 use ferula_server::config::{LoadOptions, Source};
 use ferula_server::info::BuildInfo;
 use ferula_server::notifier::NotifierOptions;
-use ferula_server::{ServerOptions, run};
+use ferula_server::{ServerOptions, StartTimes, run};
 
 use super::server_flags::{FEATURES, FLAGS};
 use super::{Stop, block_on, finish, stop_signal};
@@ -80,7 +80,10 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
     let listen = super::with_web_config(flags.text("web.config.file"), listen)?;
     Ok(ServerOptions {
         config,
-        load: LoadOptions::default(),
+        load: LoadOptions {
+            prefers_protobuf: start_times(flags).as_zeros || start_times(flags).with_samples,
+            ..LoadOptions::default()
+        },
         auto_reload: (flags.bool("config.auto-reload") || has("auto-reload-config"))
             .then(|| Duration::from_millis(flags.duration_ms("config.auto-reload-interval").unsigned_abs())),
         storage_path: PathBuf::from(flags.text("storage.tsdb.path")),
@@ -138,7 +141,12 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
             ..NotifierOptions::default()
         },
         notifier_drain: flags.bool("alertmanager.drain-notification-queue-on-shutdown"),
-        scrape: ferula_server::ScrapeOptions { host: super::hostname(), ..Default::default() },
+        scrape: ferula_server::ScrapeOptions {
+            host: super::hostname(),
+            start_times: start_times(flags),
+            passes_metadata: has("metadata-wal-records"),
+            ..Default::default()
+        },
         rules: ferula_server::RuleOptions {
             resend_delay_ms: flags.duration_ms("rules.alert.resend-delay"),
             outage_tolerance_ms: flags.duration_ms("rules.alert.for-outage-tolerance"),
@@ -148,6 +156,12 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
         },
         local_alertmanagers: None,
     })
+}
+
+/// What scraping does with the start times that targets expose.
+fn start_times(flags: &Values) -> StartTimes {
+    let has = |name: &str| flags.all("enable-feature").iter().any(|f| f == name);
+    StartTimes { as_zeros: has("created-timestamp-zero-ingestion"), with_samples: has("st-storage") }
 }
 
 /// As given, or this machine's name and the port we listen on; without a slash at the end.

@@ -28,6 +28,23 @@ pub trait Appender: Send {
         options: &AppendOptions<'_>,
     ) -> Result<SeriesRef, AppendError>;
 
+    /// Adds a zero at `start_ms`, when the counter or histogram began to count whose sample at `t_ms` is appended next;
+    /// `like` says of which kind it is. `series`, `labels` and `options` as in [`Appender::append`]. Refused, which is no
+    /// incident and not counted, unless it is older than that sample, newer than what the series has, and within the
+    /// store's range. The default refuses always: a store without such zeros.
+    fn append_start_zero(
+        &mut self,
+        series: SeriesRef,
+        labels: Option<&Labels>,
+        start_ms: i64,
+        t_ms: i64,
+        like: Value<'_>,
+        options: &AppendOptions<'_>,
+    ) -> Result<SeriesRef, AppendError> {
+        let _ = (series, labels, start_ms, t_ms, like, options);
+        Err(AppendError::OutOfOrder)
+    }
+
     /// Adds one exemplar to a series that is there already, without a sample. `series` and `labels` as in
     /// [`Appender::append`], but nothing is created: a series not known is [`AppendError::UnknownSeries`]. One the store
     /// has already is accepted and not kept twice. A store without exemplars takes them all and keeps none.

@@ -73,6 +73,9 @@ pub struct SelectHints {
     pub by: bool,
     /// Stop after so many series; 0 means all.
     pub limit: usize,
+    /// Of each series only the newest sample of `start_ms..=end_ms` is wanted: an instant selector. Storage may leave out
+    /// older ones.
+    pub newest_only: bool,
     /// Only labels are wanted (the series endpoint): no chunk need be opened.
     pub series_only: bool,
 }

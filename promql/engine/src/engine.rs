@@ -347,10 +347,17 @@ fn range_vector<'a>(q: &'a Query<'a>, expr: &'a Expr, t_ms: i64) -> Result<Vec<S
 }
 
 fn finish(q: &Query<'_>, expr: &Expr, value: Value, options: &QueryOptions<'_>) -> Evaluation {
-    let per_step = if options.per_step_stats { q.top.times().zip(q.samples.steps()).collect() } else { Vec::new() };
+    let steps = if options.per_step_stats { q.samples.steps() } else { Vec::new() };
+    let per_step = q.top.times().zip(steps.iter().map(|s| s.0)).collect();
+    let read_per_step = q.top.times().zip(steps.iter().map(|s| s.1)).collect();
     QueryStats::add(&q.ctx.stats.samples, q.samples.decoded());
-    let stats =
-        SampleStats { total_queryable: q.samples.read(), read: q.samples.fresh(), peak: q.samples.peak(), per_step };
+    let stats = SampleStats {
+        total_queryable: q.samples.read(),
+        read: q.samples.fresh(),
+        peak: q.samples.peak(),
+        per_step,
+        read_per_step,
+    };
     let plan = q.analysis.as_ref().map(|a| plan(expr, &q.shared, Some(a))).unwrap_or_default();
     Evaluation { value, annotations: q.notes.finish(options.text), stats, plan }
 }

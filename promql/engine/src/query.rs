@@ -71,12 +71,13 @@ pub(crate) struct Samples {
     fresh: AtomicU64,
     /// As storage delivered them.
     decoded: AtomicU64,
-    per_step: Option<Vec<AtomicU64>>,
+    /// By step: as `read`, and as `fresh`.
+    per_step: Option<Vec<(AtomicU64, AtomicU64)>>,
 }
 
 impl Samples {
     pub fn new(per_step: Option<usize>) -> Samples {
-        Samples { per_step: per_step.map(|n| (0..n).map(|_| AtomicU64::new(0)).collect()), ..Default::default() }
+        Samples { per_step: per_step.map(|n| (0..n).map(|_| Default::default()).collect()), ..Default::default() }
     }
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
@@ -98,16 +99,20 @@ impl Samples {
     pub fn decoded(&self) -> u64 {
         self.decoded.load(Ordering::Relaxed)
     }
-    pub fn add_read_at(&self, step: usize, n: u64) {
-        if let Some(slot) = self.per_step.as_ref().and_then(|p| p.get(step)) {
-            slot.fetch_add(n, Ordering::Relaxed);
+    /// What of [`Samples::add_read`] one step saw.
+    pub fn add_read_at(&self, step: usize, n: u64, fresh: u64) {
+        if let Some((read, first)) = self.per_step.as_ref().and_then(|p| p.get(step)) {
+            read.fetch_add(n, Ordering::Relaxed);
+            first.fetch_add(fresh, Ordering::Relaxed);
         }
     }
     pub fn wants_steps(&self) -> bool {
         self.per_step.is_some()
     }
-    pub fn steps(&self) -> Vec<u64> {
-        self.per_step.iter().flatten().map(|n| n.load(Ordering::Relaxed)).collect()
+    /// By step: samples that it saw, and those among them that no earlier one had.
+    pub fn steps(&self) -> Vec<(u64, u64)> {
+        let value = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        self.per_step.iter().flatten().map(|(read, fresh)| (value(read), value(fresh))).collect()
     }
 }
 

@@ -80,4 +80,6 @@ pub struct SampleStats {
     pub peak: u64,
     /// `(step time, samples)`, when asked for.
     pub per_step: Vec<(i64, u64)>,
+    /// As `per_step`, of what is read: upstream's `samplesReadPerStep`.
+    pub read_per_step: Vec<(i64, u64)>,
 }

@@ -68,6 +68,12 @@ fn range_queries() {
 fn samples_read() {
     let range = (201_000, 220_000, 5_000);
     assert_eq!(stats("one", range).read, 4);
+    let s = stats("max_over_time(one[60s])", range);
+    let by_step: Vec<u64> = s.read_per_step.iter().map(|(_, n)| *n).collect();
+    assert_eq!(by_step.iter().sum::<u64>(), s.read);
+    assert_eq!(by_step, [6, 0, 1, 0], "the first window is all new, later ones add what they did not overlap");
+    let twice = stats("sum(rate(three[60s])) + sum(rate(three[60s]))", range);
+    assert_eq!(twice.read_per_step.iter().map(|(_, n)| n).sum::<u64>(), twice.read);
     // 150..=200 at first, 210 later.
     assert_eq!(stats("rate(one[60s])", range).read, 7);
     assert_eq!(stats("rate(three[60s])", range).read, 21);

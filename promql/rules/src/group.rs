@@ -51,6 +51,7 @@ pub struct Settings {
 /// One group and all its state.
 pub struct Group {
     env: Arc<Environment>,
+    query: Arc<dyn RuleQuery>,
     metrics: GroupMetrics,
     pub(crate) config: Arc<GroupConfig>,
     pub(crate) settings: Arc<Settings>,
@@ -132,6 +133,7 @@ impl Group {
             queries: SharedQueries::new(&config.rules),
             external_labels: text::label_map(settings.external_labels.clone()),
             external_url: Value::str(&settings.external_url),
+            query: env.query.of_group(&config.file, &config.name).unwrap_or_else(|| Arc::clone(&env.query)),
             env,
             metrics,
             config,
@@ -172,7 +174,7 @@ impl Group {
             now_ms,
             offset_ms: self.config.query_offset_ms.unwrap_or(self.settings.query_offset_ms),
             limit: self.config.limit,
-            query: &self.env.query,
+            query: &self.query,
             shared: &self.queries,
             parse_options: &self.env.parse_options,
             expansions: &self.metrics.all.expansions,

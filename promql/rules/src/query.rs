@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_model::{Budget, FloatHistogram, Labels};
-use ferula_promql_engine::{Engine, QueryOptions, SampleValue, Value};
+use ferula_promql_engine::{Engine, Evaluation, QueryError, QueryOptions, SampleValue, Value};
 use ferula_promql_parser::Expr;
 use ferula_storage::{CancelFlag, QueryContext, Queryable};
 
@@ -25,6 +25,12 @@ pub trait RuleQuery: Send + Sync {
     /// The instant vector of `expr` at `t_ms`; a scalar is a vector of one element without labels. The error is the
     /// text that the API shows as `lastError`.
     fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String>;
+
+    /// The door for one group's queries, for those who note whose a query is; `None`: this one.
+    fn of_group(&self, file: &str, group: &str) -> Option<Arc<dyn RuleQuery>> {
+        let _ = (file, group);
+        None
+    }
 }
 
 /// Rules' queries on the engine, with a budget of their own: no other query can take it away.
@@ -37,12 +43,17 @@ pub struct EngineQuery {
     pub cancel: CancelFlag,
 }
 
-impl RuleQuery for EngineQuery {
-    fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String> {
+impl EngineQuery {
+    /// The engine's whole answer.
+    pub fn evaluate(&self, expr: &Expr, t_ms: i64) -> Result<Evaluation, QueryError> {
         let mut ctx = QueryContext::new(Some(self.timeout), self.budget.clone());
         ctx.cancel = self.cancel.clone();
-        let answer = self.engine.instant(&ctx, self.queryable.as_ref(), expr, t_ms, &QueryOptions::default());
-        match answer.map_err(|e| e.to_string())?.value {
+        self.engine.instant(&ctx, self.queryable.as_ref(), expr, t_ms, &QueryOptions::default())
+    }
+
+    /// What of an answer rules need.
+    pub fn samples(answer: Evaluation) -> Result<Vec<Sample>, String> {
+        match answer.value {
             Value::Vector(samples) => Ok(samples
                 .into_iter()
                 .map(|s| Sample {
@@ -56,5 +67,11 @@ impl RuleQuery for EngineQuery {
             Value::Scalar { value, .. } => Ok(vec![Sample { labels: Labels::empty(), value: Number::Float(value) }]),
             _ => Err("rule result is not a vector or scalar".to_owned()),
         }
+    }
+}
+
+impl RuleQuery for EngineQuery {
+    fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String> {
+        EngineQuery::samples(self.evaluate(expr, t_ms).map_err(|e| e.to_string())?)
     }
 }

@@ -3,35 +3,43 @@ use std::borrow::Cow;
 
 use ferula_exposition::parse::protobuf::{FamilySink, HistogramForms, ProtoSeries, resume_families};
 use ferula_exposition::parse::{Entry, Parser, Progress, Sample, Syntax};
-use ferula_model::{Metadata, MetricType, Value};
+use ferula_model::{MetricType, Value};
 
 use crate::error::ScrapeError;
 use crate::ingest::{Incoming, Piece, Samples};
-use crate::metadata::Families;
-use crate::nhcb::{Collector, Taken};
+use crate::nhcb::{Collector, Sampled, Taken};
 use crate::series::resolve;
 
 /// Reads what is whole of a piece in one of the text formats. Returns its length.
 pub(crate) fn append_text(
     mut samples: Samples<'_, '_>,
-    families: &mut Families,
     collector: &mut Option<Collector>,
     progress: &mut Progress,
     piece: Piece<'_>,
 ) -> Result<usize, ScrapeError> {
     let mut parser = Parser::resume(piece.bytes, piece.syntax, samples.pass.limits, *progress, piece.is_last);
+    let reads_starts = samples.pass.starts.are_read();
     while let Some(entry) = parser.next_known(|line| samples.cache.expected_at(line)) {
-        match entry? {
-            Entry::Sample(sample) => add_line(&mut samples, &mut parser, sample, piece.syntax, collector.as_mut())?,
+        let entry = entry?;
+        if let (Some(collector), false) = (&mut *collector, matches!(entry, Entry::Sample(_))) {
+            collector.finish(&mut samples)?;
+        }
+        match entry {
+            Entry::Sample(_) if reads_starts && parser.is_start_line() => {}
+            Entry::Sample(sample) => {
+                let start_ms = if reads_starts { parser.start_ms() } else { Some(0) };
+                let Some(start_ms) = start_ms else { break }; // the next piece tells
+                let sample = Line { sample, syntax: piece.syntax, start_ms };
+                add_line(&mut samples, &mut parser, sample, collector.as_mut())?;
+            }
             Entry::Type { family, metric_type } => {
                 if let Some(collector) = collector {
-                    collector.finish(&mut samples)?;
                     collector.begin_family(&family, metric_type);
                 }
-                families.set_type(&family, metric_type);
+                samples.families.set_type(&family, metric_type);
             }
-            Entry::Help { family, text } => families.set_help(&family, &text),
-            Entry::Unit { family, unit } => families.set_unit(&family, unit),
+            Entry::Help { family, text } => samples.families.set_help(&family, &text),
+            Entry::Unit { family, unit } => samples.families.set_unit(&family, unit),
             Entry::Comment => {}
         }
     }
@@ -43,13 +51,19 @@ pub(crate) fn append_text(
     Ok(read)
 }
 
+struct Line<'a> {
+    sample: Sample<'a>,
+    syntax: Syntax,
+    start_ms: i64,
+}
+
 fn add_line(
     samples: &mut Samples<'_, '_>,
     parser: &mut Parser<'_>,
-    sample: Sample<'_>,
-    syntax: Syntax,
+    line: Line<'_>,
     collector: Option<&mut Collector>,
 ) -> Result<(), ScrapeError> {
+    let Line { sample, syntax, start_ms } = line;
     let mut exemplar = if sample.has_exemplar { parser.exemplar() } else { None };
     if let (Some(e), true) = (&mut exemplar, samples.pass.job.config.honor_timestamps) {
         e.t_ms = e.t_ms.or(sample.t_ms); // its own time, else its sample's
@@ -63,7 +77,8 @@ fn add_line(
         if syntax == Syntax::OpenMetrics && collector.is_created(&pairs) {
             return collector.finish(samples);
         }
-        if collector.take(samples, &pairs, sample.value, sample.t_ms, exemplar.as_slice())? == Taken::Only {
+        let part = Sampled { value: sample.value, t_ms: sample.t_ms, start_ms, exemplars: exemplar.as_slice() };
+        if collector.take(samples, &pairs, part)? == Taken::Only {
             return Ok(());
         }
     }
@@ -72,6 +87,7 @@ fn add_line(
         key: sample.series,
         value: Value::Float(sample.value),
         t_ms: sample.t_ms,
+        start_ms,
         exemplars: exemplar.as_slice(),
     };
     let pass = samples.pass;
@@ -97,7 +113,6 @@ fn reread(parser: &mut Parser<'_>) -> Result<(), ScrapeError> {
 /// Reads the whole families of a piece of a protobuf body. Returns their length.
 pub(crate) fn append_protobuf(
     samples: Samples<'_, '_>,
-    families: &mut Families,
     collector: &mut Option<Collector>,
     progress: &mut Progress,
     piece: Piece<'_>,
@@ -108,7 +123,7 @@ pub(crate) fn append_protobuf(
         always_classic: config.always_scrape_classic_histograms == Some(true),
     };
     let limits = samples.pass.limits;
-    let mut sink = Sink { samples, families, collector: collector.as_mut() };
+    let mut sink = Sink { samples, collector: collector.as_mut() };
     let read = resume_families(piece.bytes, limits, forms, progress, piece.is_last, &mut sink)?;
     if let (Some(collector), true) = (&mut sink.collector, piece.is_last) {
         collector.finish(&mut sink.samples)?;
@@ -118,18 +133,19 @@ pub(crate) fn append_protobuf(
 
 struct Sink<'f, 'p, 'a> {
     samples: Samples<'p, 'a>,
-    families: &'f mut Families,
     collector: Option<&'f mut Collector>,
 }
 
 impl FamilySink for Sink<'_, '_, '_> {
     type Error = ScrapeError;
 
-    fn family(&mut self, name: &str, metric_type: MetricType, help: &str, unit: &str) {
-        self.families.set(name, Metadata { metric_type, help: help.to_owned(), unit: unit.to_owned() });
+    fn family(&mut self, name: &str, metric_type: MetricType, help: &str, unit: &str) -> Result<(), ScrapeError> {
         if let Some(collector) = &mut self.collector {
+            collector.finish(&mut self.samples)?;
             collector.begin_family(name, metric_type);
         }
+        self.samples.families.set(name, metric_type, help, unit);
+        Ok(())
     }
 
     fn series(&mut self, series: &ProtoSeries<'_>) -> Result<(), ScrapeError> {
@@ -138,15 +154,17 @@ impl FamilySink for Sink<'_, '_, '_> {
             series.labels(|name, value| pairs.push((name.into(), value.into())));
             pairs
         };
-        if let (Some(collector), Value::Float(value)) = (&mut self.collector, series.value)
-            && collector.take(&mut self.samples, &pairs(), value, series.t_ms, series.exemplars)? == Taken::Only
-        {
-            return Ok(());
+        let (t_ms, exemplars) = (series.t_ms, series.exemplars);
+        let start_ms = if self.samples.pass.starts.are_read() { series.start_ms } else { 0 };
+        if let (Some(collector), Value::Float(value)) = (&mut self.collector, series.value) {
+            let part = Sampled { value, t_ms, start_ms, exemplars };
+            if collector.take(&mut self.samples, &pairs(), part)? == Taken::Only {
+                return Ok(());
+            }
         }
         let cache = &mut *self.samples.cache;
         let known = if cache.is_expected(series.key) { cache.take_expected() } else { cache.find(series.key) };
-        let incoming =
-            Incoming { key: series.key, value: series.value, t_ms: series.t_ms, exemplars: series.exemplars };
+        let incoming = Incoming { key: series.key, value: series.value, t_ms, start_ms, exemplars };
         let pass = self.samples.pass;
         self.samples.add(known, &incoming, &mut || resolve(&mut pairs(), pass.job, pass.target))
     }

@@ -14,7 +14,7 @@ use hashbrown::{HashSet, HashTable};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 /// Which entry a line belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Id(u32);
 
 /// Of a line's series as written. Two words, for 16-byte alignment would cost 8 bytes an entry.

@@ -12,11 +12,12 @@ use crate::budget::{self, Account, Scope};
 use crate::cache::{Cache, End, Id};
 use crate::error::ScrapeError;
 use crate::job::Job;
-use crate::metadata::Families;
+use crate::metadata::{Families, is_part_of};
 use crate::metrics::Metrics;
 use crate::nhcb::Collector;
 use crate::report::{Report, ReportSeries};
 use crate::series::Resolved;
+use crate::starts::{StartTimes, TriedStarts};
 use crate::target::Target;
 
 /// What a target's loop remembers between scrapes.
@@ -25,6 +26,7 @@ pub(crate) struct State {
     pub report: ReportSeries,
     pub account: Account,
     stale: Vec<SeriesRef>,
+    starts: TriedStarts,
 }
 
 /// Part of a body, ready to be parsed.
@@ -65,6 +67,9 @@ pub(crate) struct Pass<'a> {
     pub server_series_max: u64,
     /// The scrape's time, which samples without their own get.
     pub t_ms: i64,
+    pub starts: StartTimes,
+    /// Whether the store wants to know type, help and unit of every series.
+    pub passes_metadata: bool,
 }
 
 /// Samples further in the future are refused, whatever the target's clock says.
@@ -72,7 +77,13 @@ const AHEAD_MAX_MS: i64 = 10 * 60 * 1000;
 
 impl State {
     pub(crate) fn new(account: Account) -> State {
-        State { cache: Cache::default(), report: ReportSeries::default(), account, stale: Vec::new() }
+        State {
+            cache: Cache::default(),
+            report: ReportSeries::default(),
+            account,
+            stale: Vec::new(),
+            starts: TriedStarts::default(),
+        }
     }
 
     pub(crate) fn begin(&mut self, families: &mut Families, store: &dyn Appendable, job: &Job) -> Batch {
@@ -99,12 +110,12 @@ impl State {
         piece: Piece<'_>,
     ) -> Result<usize, ScrapeError> {
         let Batch { app, counts, appended, over_limit, collector, progress } = batch;
-        let (cache, account) = (&mut self.cache, &mut self.account);
-        let budgets = pass.budgets();
-        let samples = Samples { cache, app: app.as_mut(), pass, account, budgets, counts, appended, over_limit };
+        let State { cache, account, starts, .. } = self;
+        let (app, budgets) = (app.as_mut(), pass.budgets());
+        let samples = Samples { cache, app, families, pass, account, starts, budgets, counts, appended, over_limit };
         match piece.syntax {
-            Syntax::Protobuf => crate::bodies::append_protobuf(samples, families, collector, progress, piece),
-            _ => crate::bodies::append_text(samples, families, collector, progress, piece),
+            Syntax::Protobuf => crate::bodies::append_protobuf(samples, collector, progress, piece),
+            _ => crate::bodies::append_text(samples, collector, progress, piece),
         }
     }
 
@@ -141,21 +152,26 @@ impl State {
             pass.metrics.cache_flush_forced.inc();
         }
         self.account.settle(self.cache.series_count());
-        if end == End::Complete {
-            families.end();
+        match end {
+            End::Complete => families.end(),
+            End::Failed => {
+                families.fail();
+                self.starts.forget();
+            }
         }
         let app = batch.app.as_mut();
         append_stale(app, &self.stale, pass.t_ms);
         self.stale.clear();
         let report = finish(batch.counts, error.as_ref());
         let extra = pass.job.config.extra_scrape_metrics == Some(true);
-        self.report.append(app, pass.target, extra, pass.t_ms, &report);
+        self.report.append(app, pass, extra, &report);
         (error, batch.app.commit(Durability::Written))
     }
 
     /// The scrape is broken off for good: what it would have ended is owed to [`State::end_all`].
     pub(crate) fn abandon(&mut self, batch: Batch) {
         batch.app.rollback();
+        self.starts.forget();
         self.cache.end(End::Failed, &mut self.stale);
     }
 
@@ -166,7 +182,7 @@ impl State {
         self.cache.end(End::Failed, &mut self.stale);
         append_stale(app.as_mut(), &self.stale, pass.t_ms);
         let extra = pass.job.config.extra_scrape_metrics == Some(true);
-        self.report.append_stale(app.as_mut(), pass.target, extra, pass.t_ms);
+        self.report.append_stale(app.as_mut(), pass, extra);
         app.commit(Durability::Written)
     }
 }
@@ -205,6 +221,8 @@ pub(crate) struct Incoming<'x> {
     pub key: &'x [u8],
     pub value: Value<'x>,
     pub t_ms: Option<i64>,
+    /// When it began to count; 0 if that is not known, or not asked for.
+    pub start_ms: i64,
     pub exemplars: &'x [Exemplar],
 }
 
@@ -212,8 +230,10 @@ pub(crate) struct Incoming<'x> {
 pub(crate) struct Samples<'p, 'a> {
     pub cache: &'p mut Cache,
     app: &'p mut dyn Appender,
+    pub families: &'p mut Families,
     pub pass: &'p Pass<'a>,
     account: &'p mut Account,
+    starts: &'p mut TriedStarts,
     budgets: budget::Limits,
     counts: &'p mut Counts,
     appended: &'p mut u64,
@@ -251,15 +271,26 @@ impl Samples<'_, '_> {
             self.pass.metrics.duplicate_timestamp.inc();
             return Ok(());
         }
-        let mut result = self.append(self.cache.series(id), None, incoming, false);
+        let has_zero = self.zero_is_due(Some(id), incoming);
+        let has_news = self.pass.passes_metadata && self.families.current().is_some_and(|(_, _, news)| news);
+        let mut labels = None;
+        if has_news {
+            let Resolved::Series(resolved) = self.resolved(resolve)? else { return Ok(()) };
+            labels = Some(resolved);
+        }
+        let how = How { has_zero, ..How::default() };
+        let mut result = self.append(self.cache.series(id), labels.as_ref(), incoming, how);
         if result == Err(Refused::Append(AppendError::UnknownSeries)) {
             // The store dropped the series since: it is created again under the same entry.
             let Resolved::Series(labels) = self.resolved(resolve)? else { return Ok(()) };
-            result = self.append(SeriesRef::NONE, Some(&labels), incoming, false);
+            result = self.append(SeriesRef::NONE, Some(&labels), incoming, how);
         }
         if let Some(series) = self.accept(result)? {
             self.cache.set_series(id, series);
             self.track(id, incoming);
+            if has_zero {
+                self.starts.note(id, incoming.start_ms);
+            }
         }
         Ok(())
     }
@@ -281,7 +312,9 @@ impl Samples<'_, '_> {
         };
         self.counts.post_relabel += 1;
         let spent = self.account.spent(&self.budgets);
-        let result = self.append(SeriesRef::NONE, Some(&labels), incoming, spent.is_some());
+        let has_zero = self.zero_is_due(None, incoming);
+        let how = How { existing_series_only: spent.is_some(), has_zero };
+        let result = self.append(SeriesRef::NONE, Some(&labels), incoming, how);
         if result == Err(Refused::Append(AppendError::SeriesBudget)) {
             let scope = spent.unwrap_or(Scope::Store);
             self.account.refuse(&labels);
@@ -293,6 +326,7 @@ impl Samples<'_, '_> {
             let id = self.cache.insert(incoming.key, series, false);
             self.account.take();
             self.track(id, incoming);
+            self.starts.note(id, if has_zero { incoming.start_ms } else { 0 });
             self.counts.added += u64::from(!*self.over_limit);
         }
         Ok(())
@@ -310,6 +344,11 @@ impl Samples<'_, '_> {
         incoming.t_ms.filter(|_| self.pass.job.config.honor_timestamps)
     }
 
+    fn zero_is_due(&self, id: Option<Id>, incoming: &Incoming<'_>) -> bool {
+        let t_ms = self.explicit_time(incoming).unwrap_or(self.pass.t_ms);
+        self.pass.starts.as_zeros && self.starts.is_due(id, incoming.start_ms, t_ms)
+    }
+
     /// Series with timestamps of their own are not ours to end, unless the configuration says so.
     fn track(&mut self, id: Id, incoming: &Incoming<'_>) {
         if self.explicit_time(incoming).is_none() || self.pass.job.config.track_timestamps_staleness {
@@ -319,10 +358,10 @@ impl Samples<'_, '_> {
 
     fn append(
         &mut self,
-        series: SeriesRef,
+        mut series: SeriesRef,
         labels: Option<&ferula_model::Labels>,
         incoming: &Incoming<'_>,
-        existing_series_only: bool,
+        how: How,
     ) -> Result<SeriesRef, Refused> {
         let explicit = self.explicit_time(incoming);
         if explicit.is_some_and(|t| t > self.pass.t_ms.saturating_add(AHEAD_MAX_MS)) {
@@ -339,9 +378,22 @@ impl Samples<'_, '_> {
         let reduced =
             crate::histogram_limits::apply(&self.pass.job.config, incoming.value).ok_or(Refused::BucketLimit)?;
         let value = reduced.as_ref().map_or(incoming.value, |r| r.value());
-        let options = AppendOptions { exemplars: incoming.exemplars, existing_series_only, ..AppendOptions::default() };
+        let How { existing_series_only, has_zero } = how;
+        let mut options = AppendOptions { existing_series_only, ..AppendOptions::default() };
         let t_ms = explicit.unwrap_or(self.pass.t_ms);
-        self.app.append(series, labels, 0, t_ms, value, &options).map_err(Refused::Append)
+        if has_zero {
+            let zero = self.app.append_start_zero(series, labels, incoming.start_ms, t_ms, value, &options);
+            series = zero.unwrap_or(series); // refused where the series is older than its start: the rule
+        }
+        options.exemplars = incoming.exemplars;
+        if let (true, Some(labels), Some((family, metadata, _))) =
+            (self.pass.passes_metadata, labels, self.families.current())
+            && is_part_of(labels.metric_name(), family, metadata.metric_type)
+        {
+            (options.metadata, options.family) = (Some(metadata), Some(family));
+        }
+        let start_ms = if self.pass.starts.with_samples { incoming.start_ms } else { 0 };
+        self.app.append(series, labels, start_ms, t_ms, value, &options).map_err(Refused::Append)
     }
 
     /// Counts what is expected to happen to single samples; the rest ends the scrape.
@@ -368,6 +420,14 @@ impl Samples<'_, '_> {
         }
         Ok(None)
     }
+}
+
+/// What is particular about one sample's way into the store.
+#[derive(Clone, Copy, Debug, Default)]
+struct How {
+    existing_series_only: bool,
+    /// A zero at its start time comes before it.
+    has_zero: bool,
 }
 
 /// Why one sample was not taken.

@@ -18,8 +18,10 @@ mod reading;
 mod report;
 mod scrape_loop;
 mod series;
+mod starts;
 pub mod target;
 
 pub use error::ScrapeError;
 pub use manager::{PoolSnapshot, ScrapeManager, ScrapeOptions, SeriesBudget, TargetSnapshot};
 pub use scrape_loop::Health;
+pub use starts::StartTimes;

@@ -19,6 +19,7 @@ use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::scrape_loop::Health;
+use crate::starts::StartTimes;
 use crate::target::{Fnv, Target};
 
 /// What a server decides about scraping apart from the configuration file.
@@ -35,6 +36,9 @@ pub struct ScrapeOptions {
     pub parse_limits: Limits,
     /// Bodies parsed and appended at a time; 0 means as many as cores.
     pub passes_max: usize,
+    pub start_times: StartTimes,
+    /// Tell the store type, help and unit of every series: upstream's `metadata-wal-records`.
+    pub passes_metadata: bool,
 }
 
 impl Default for ScrapeOptions {
@@ -46,6 +50,8 @@ impl Default for ScrapeOptions {
             body_budget: Budget::root("scrape bodies", 512 << 20),
             parse_limits: Limits::default(),
             passes_max: 0,
+            start_times: StartTimes::default(),
+            passes_metadata: false,
         }
     }
 }
@@ -73,7 +79,16 @@ impl Context {
     }
     pub(crate) fn pass<'a>(&'a self, job: &'a Job, target: &'a Target, t_ms: i64) -> Pass<'a> {
         let limits = self.options.parse_limits;
-        Pass { job, target, metrics: &self.metrics, limits, server_series_max: self.series_max(), t_ms }
+        Pass {
+            job,
+            target,
+            metrics: &self.metrics,
+            limits,
+            server_series_max: self.series_max(),
+            t_ms,
+            starts: self.options.start_times,
+            passes_metadata: self.options.passes_metadata,
+        }
     }
 }
 

@@ -36,7 +36,17 @@ pub(crate) struct Collector {
     has_begun: bool,
     parts: Parts,
     t_ms: Option<i64>,
+    start_ms: i64,
     exemplars: Vec<Exemplar>,
+}
+
+/// What a line says besides its labels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sampled<'x> {
+    pub value: f64,
+    pub t_ms: Option<i64>,
+    pub start_ms: i64,
+    pub exemplars: &'x [Exemplar],
 }
 
 #[derive(Default)]
@@ -65,6 +75,7 @@ impl Collector {
             has_begun: false,
             parts: Parts::default(),
             t_ms: None,
+            start_ms: 0,
             exemplars: Vec::new(),
         })
     }
@@ -79,10 +90,9 @@ impl Collector {
         &mut self,
         samples: &mut Samples<'_, '_>,
         pairs: &[Pair<'_>],
-        value: f64,
-        t_ms: Option<i64>,
-        exemplars: &[Exemplar],
+        sampled: Sampled<'_>,
     ) -> Result<Taken, ScrapeError> {
+        let Sampled { value, t_ms, start_ms, exemplars } = sampled;
         let part = self.part_of(pairs);
         let Some(part) = part else {
             self.finish(samples)?;
@@ -96,6 +106,7 @@ impl Collector {
             self.collecting = true;
             self.has_begun = true;
             self.t_ms = t_ms;
+            self.start_ms = start_ms;
         }
         self.exemplars.extend_from_slice(exemplars);
         match part {
@@ -162,7 +173,7 @@ impl Collector {
         }
         let cache = &mut *samples.cache;
         let known = if cache.is_expected(&key) { cache.take_expected() } else { cache.find(&key) };
-        let incoming = Incoming { key: &key, value, t_ms: self.t_ms, exemplars: &exemplars };
+        let incoming = Incoming { key: &key, value, t_ms: self.t_ms, start_ms: self.start_ms, exemplars: &exemplars };
         let (pass, labels) = (samples.pass, &self.labels);
         samples.add(known, &incoming, &mut || {
             let mut pairs: Vec<Pair<'_>> = labels.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect();

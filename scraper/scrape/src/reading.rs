@@ -115,8 +115,9 @@ impl Reading {
         };
         let (error, committed) = state.end(&mut families, context.store.as_ref(), &pass, batch, result, finish);
         drop(families);
-        if let Err(e) = committed {
-            tracing::error!(error = %e, target = %target.url_text, "Scrape commit failed");
+        match committed {
+            Ok(stats) => context.metrics.exemplar_out_of_order.inc_by(stats.exemplars_out_of_order),
+            Err(e) => tracing::error!(error = %e, target = %target.url_text, "Scrape commit failed"),
         }
         let mut status = shared.status();
         status.health = if error.is_none() { Health::Up } else { Health::Down };

@@ -1,8 +1,9 @@
 //! The synthetic series every scrape leaves: `up` and its companions.
 use ferula_model::labels::METRIC_NAME;
-use ferula_model::{Labels, LabelsBuilder, SeriesRef, Value};
+use ferula_model::{Labels, LabelsBuilder, Metadata, MetricType, SeriesRef, Value};
 use ferula_storage::{AppendError, AppendOptions, Appender};
 
+use crate::ingest::Pass;
 use crate::target::Target;
 
 /// In the order of [`Report::values`].
@@ -53,34 +54,36 @@ impl Report {
 pub(crate) struct ReportSeries([SeriesRef; NAMES.len()]);
 
 impl ReportSeries {
-    pub(crate) fn append(&mut self, app: &mut dyn Appender, target: &Target, extra: bool, t_ms: i64, report: &Report) {
-        self.append_values(app, target, extra, t_ms, report.values(), &AppendOptions::default());
+    pub(crate) fn append(&mut self, app: &mut dyn Appender, pass: &Pass<'_>, extra: bool, report: &Report) {
+        self.append_values(app, pass, extra, report.values(), &AppendOptions::default());
     }
 
     /// Ends all of them, when the target is gone.
-    pub(crate) fn append_stale(&mut self, app: &mut dyn Appender, target: &Target, extra: bool, t_ms: i64) {
+    pub(crate) fn append_stale(&mut self, app: &mut dyn Appender, pass: &Pass<'_>, extra: bool) {
         let options = AppendOptions { reject_out_of_order: true, ..AppendOptions::default() };
-        self.append_values(app, target, extra, t_ms, [ferula_model::stale_nan(); NAMES.len()], &options);
+        self.append_values(app, pass, extra, [ferula_model::stale_nan(); NAMES.len()], &options);
     }
 
     fn append_values(
         &mut self,
         app: &mut dyn Appender,
-        target: &Target,
+        pass: &Pass<'_>,
         extra: bool,
-        t_ms: i64,
         values: [f64; NAMES.len()],
         options: &AppendOptions<'_>,
     ) {
         let count = if extra { NAMES.len() } else { ALWAYS };
-        for ((series, value), name) in self.0.iter_mut().zip(values).zip(NAMES).take(count) {
+        for (i, (series, value)) in self.0.iter_mut().zip(values).enumerate().take(count) {
+            let (value, t_ms) = (Value::Float(value), pass.t_ms);
             let mut result = Err(AppendError::UnknownSeries);
             if !series.is_none() {
-                result = app.append(*series, None, 0, t_ms, Value::Float(value), options);
+                result = app.append(*series, None, 0, t_ms, value, options);
             }
             if result == Err(AppendError::UnknownSeries) {
-                let labels = labels_of(name, target);
-                result = app.append(SeriesRef::NONE, Some(&labels), 0, t_ms, Value::Float(value), options);
+                let name = NAMES.get(i).copied().unwrap_or_default();
+                let metadata = pass.passes_metadata.then(|| metadata_of(i));
+                let options = AppendOptions { metadata: metadata.as_ref(), ..*options };
+                result = app.append(SeriesRef::NONE, Some(&labels_of(name, pass.target)), 0, t_ms, value, &options);
             }
             // Refusals are expected where a target left and came back within one interval.
             if let Ok(known) = result {
@@ -88,6 +91,25 @@ impl ReportSeries {
             }
         }
     }
+}
+
+/// Help and unit of the report series of that number, in upstream's words: they are read by whom metadata is sent to.
+fn metadata_of(i: usize) -> Metadata {
+    const TEXTS: [(&str, &str); NAMES.len()] = [
+        ("Health of the scrape target. 1 means the target is healthy, 0 if the scrape failed.", "targets"),
+        ("Duration of the last scrape in seconds.", "seconds"),
+        ("Number of samples last scraped.", "samples"),
+        ("Number of samples remaining after metric relabeling was applied.", "samples"),
+        ("Number of series in the last scrape.", "series"),
+        ("The configured scrape timeout for a target.", "seconds"),
+        ("The configured sample limit for a target. Returns zero if there is no limit configured.", "samples"),
+        (
+            "The uncompressed size of the last scrape response, if successful. Scrapes failing because body_size_limit is exceeded report -1, other scrape failures report 0.",
+            "bytes",
+        ),
+    ];
+    let (help, unit) = TEXTS.get(i).copied().unwrap_or_default();
+    Metadata { metric_type: MetricType::Gauge, help: help.to_owned(), unit: unit.to_owned() }
 }
 
 fn labels_of(name: &str, target: &Target) -> Labels {

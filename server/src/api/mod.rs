@@ -10,7 +10,7 @@ pub mod federate;
 pub mod json;
 mod query;
 mod relabel_steps;
-mod result;
+pub(crate) mod result;
 mod rules;
 mod series;
 mod series_budgets;

@@ -16,7 +16,7 @@ use super::json::Json;
 use super::result;
 use super::{Form, HandlerResult, on_pool, time};
 use crate::app::App;
-use crate::query_log::Line;
+use crate::query_log::{self, Line};
 use crate::query_metrics::Timings;
 
 /// Points per series in one range query, as upstream has it.
@@ -169,9 +169,11 @@ impl Ask {
                 step_ms,
                 error: result.as_ref().err().map(|e| e.message.clone()),
                 stats: result.as_ref().ok().map(|(e, timings)| result::stats(*timings, &e.stats, false)),
-                client: &self.origin.client,
-                method: &self.origin.method,
-                path: &self.origin.path,
+                origin: query_log::Origin::Request {
+                    client: &self.origin.client,
+                    method: &self.origin.method,
+                    path: &self.origin.path,
+                },
             });
         }
         result

@@ -13,7 +13,7 @@ const PIECE_BYTES: usize = 64 << 10;
 const POINTS_PER_LOOK: usize = 512;
 
 /// The `stats` object. `per_step` adds the samples of each step.
-pub(super) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> Vec<u8> {
+pub(crate) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> Vec<u8> {
     let mut j = Json::new();
     let seconds = |d: Duration| format!("{}", d.as_secs_f64());
     let total = timings.prepared + timings.evaluated;
@@ -24,16 +24,24 @@ pub(super) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> 
     j.raw(",\"execTotalTime\":").raw(&seconds(total + timings.queued));
     j.raw("},\"samples\":{");
     if per_step {
-        let mut first = true;
-        j.raw("\"totalQueryableSamplesPerStep\":[");
-        for (t_ms, n) in &samples.per_step {
-            j.separate(&mut first).raw("[").time(*t_ms).raw(",").integer(*n).raw("]");
-        }
-        j.raw("],");
+        steps(&mut j, "totalQueryableSamplesPerStep", &samples.per_step);
     }
-    j.raw("\"totalQueryableSamples\":").integer(samples.total_queryable);
-    j.raw(",\"peakSamples\":").integer(samples.peak).raw(",\"samplesRead\":").integer(samples.read).raw("}}");
+    j.raw("\"totalQueryableSamples\":").integer(samples.total_queryable).raw(",");
+    if per_step {
+        steps(&mut j, "samplesReadPerStep", &samples.read_per_step);
+    }
+    j.raw("\"samplesRead\":").integer(samples.read).raw(",\"peakSamples\":").integer(samples.peak).raw("}}");
     j.into_bytes()
+}
+
+/// `"name":[[time,samples],...],`
+fn steps(j: &mut Json, name: &str, steps: &[(i64, u64)]) {
+    let mut first = true;
+    j.raw("\"").raw(name).raw("\":[");
+    for (t_ms, n) in steps {
+        j.separate(&mut first).raw("[").time(*t_ms).raw(",").integer(*n).raw("]");
+    }
+    j.raw("],");
 }
 
 /// A plan as a tree: every expression with what it cost and with its operands.

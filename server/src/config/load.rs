@@ -53,12 +53,14 @@ pub struct LoadOptions {
     pub environment: Environment,
     /// Agent mode forbids alerting, rules and remote read.
     pub agent: bool,
+    /// Ask targets for protobuf first unless the file says otherwise: the features around start times do.
+    pub prefers_protobuf: bool,
 }
 
 impl Default for LoadOptions {
     /// The process's environment.
     fn default() -> Self {
-        LoadOptions { environment: Arc::new(|name| std::env::var(name).ok()), agent: false }
+        LoadOptions { environment: Arc::new(|name| std::env::var(name).ok()), agent: false, prefers_protobuf: false }
     }
 }
 
@@ -109,6 +111,7 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Error> {
     for value in config.global.external_labels.values_mut() {
         *value = environment::expand(value, &options.environment, &mut warnings);
     }
+    config.global.prefers_protobuf = options.prefers_protobuf;
     config.global = config.global.resolve().map_err(|e| main.located(&Problem::below("global", &e)))?;
     check(&config, options).map_err(|p| main.located(&p))?;
 
@@ -289,8 +292,6 @@ fn not_built_in(config: &Config) -> Result<(), Problem> {
 fn without_effect(config: &Config, warnings: &mut Vec<String>) {
     let tsdb = config.storage.tsdb.clone().unwrap_or_default();
     for (set, what) in [
-        (tsdb.stale_series_compaction_threshold > 0.0, "storage.tsdb.stale_series_compaction_threshold"),
-        (tsdb.retention.as_ref().is_some_and(|r| r.percentage > 0.0), "storage.tsdb.retention.percentage"),
         (tsdb.chunk_encoding.as_ref().is_some_and(|e| e.floats != "xor"), "storage.tsdb.chunk_encoding.floats"),
         (config.tracing.is_some(), "tracing"),
     ] {

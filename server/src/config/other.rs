@@ -100,6 +100,9 @@ impl StorageConfig {
         }
         let Some(tsdb) = &self.tsdb else { return options };
         options.out_of_order_window_ms = tsdb.out_of_order_time_window.ms();
+        if tsdb.stale_series_compaction_threshold > 0.0 {
+            options.stale_series_ratio = tsdb.stale_series_compaction_threshold;
+        }
         if let Some(retention) = &tsdb.retention {
             if !retention.time.is_zero() {
                 options.retention_ms = retention.time.ms();

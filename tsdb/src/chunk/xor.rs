@@ -10,6 +10,8 @@ use crate::encoding::bits::{BitReader, put_wide};
 use crate::encoding::varbit::sign_extend;
 use crate::encoding::{Malformed, put_uvarint, put_varint};
 
+pub use super::xor_decode::{decode, decode_two};
+
 /// Bytes of an empty chunk: its sample count.
 pub const HEADER: usize = 2;
 /// The widest sample: 68 bits of time and 77 of value.
@@ -31,8 +33,8 @@ pub struct State {
 /// Where the meaningful bits of the last XOR lay.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    leading: u8,
-    trailing: u8,
+    pub(super) leading: u8,
+    pub(super) trailing: u8,
 }
 
 impl Window {
@@ -193,8 +195,9 @@ pub fn xor(r: &mut BitReader<'_>, window: &mut Window, value: &mut u64) -> Resul
     Ok(())
 }
 
+/// A difference of differences.
 #[inline]
-fn dod(r: &mut BitReader<'_>) -> Result<i64, Malformed> {
+pub(super) fn dod(r: &mut BitReader<'_>) -> Result<i64, Malformed> {
     r.refill();
     let ones = (!r.window()).leading_zeros();
     match ones {
@@ -214,147 +217,6 @@ fn field(r: &mut BitReader<'_>, prefix: u32, width: u32) -> Result<i64, Malforme
     let raw = r.window() << prefix >> (64 - width);
     r.consume(prefix + width)?;
     Ok(sign_extend(raw, width))
-}
-
-/// Appends up to `limit` samples to the two columns. Cost: 4 to 5 ns each.
-pub fn decode(chunk: &[u8], limit: usize, t_ms: &mut Vec<i64>, values: &mut Vec<f64>) -> Result<(), Malformed> {
-    let count = usize::from(super::sample_count(chunk)).min(limit);
-    if count == 0 {
-        return Ok(());
-    }
-    let (from, from_value) = (t_ms.len(), values.len());
-    t_ms.resize(from + count, 0);
-    values.resize(from_value + count, 0.0);
-    let columns = (t_ms.get_mut(from..).unwrap_or(&mut []), values.get_mut(from_value..).unwrap_or(&mut []));
-    let mut d = Decoder::default();
-    let result = d.run(chunk.get(HEADER..).unwrap_or(&[]), columns);
-    if result.is_err() {
-        t_ms.truncate(from + d.done);
-        values.truncate(from_value + d.done);
-    }
-    result
-}
-
-struct Decoder {
-    t: i64,
-    delta: u64,
-    value: u64,
-    window: Window,
-    done: usize,
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Decoder { t: 0, delta: 0, value: 0, window: Window::WHOLE, done: 0 }
-    }
-}
-
-impl Decoder {
-    fn run(&mut self, bytes: &[u8], (times, values): (&mut [i64], &mut [f64])) -> Result<(), Malformed> {
-        let mut r = BitReader::new(bytes);
-        while self.done < times.len().min(2) {
-            if self.done == 0 {
-                self.t = r.varint()?;
-                self.value = r.bits(64)?;
-            } else {
-                self.delta = r.uvarint()?;
-                self.t = self.t.wrapping_add(self.delta as i64);
-                xor(&mut r, &mut self.window, &mut self.value)?;
-            }
-            self.put(times, values);
-        }
-        let at = self.fast(bytes, r.position(), times, values);
-        // The last bytes, and whatever is unusual.
-        let mut r = BitReader::at(bytes, at)?;
-        while self.done < times.len() {
-            self.delta = self.delta.wrapping_add(dod(&mut r)? as u64);
-            self.t = self.t.wrapping_add(self.delta as i64);
-            xor(&mut r, &mut self.window, &mut self.value)?;
-            self.put(times, values);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn put(&mut self, times: &mut [i64], values: &mut [f64]) {
-        if let (Some(t), Some(v)) = (times.get_mut(self.done), values.get_mut(self.done)) {
-            (*t, *v) = (self.t, f64::from_bits(self.value));
-        }
-        self.done += 1;
-    }
-
-    /// Decodes while whole words can be loaded at any bit: then nothing depends on a window that is shifted along, and the
-    /// processor reads ahead. Stops before a sample it leaves to the careful way; returns where that begins.
-    fn fast(&mut self, bytes: &[u8], mut at: usize, times: &mut [i64], values: &mut [f64]) -> usize {
-        let (mut t, mut delta, mut value, mut window) = (self.t, self.delta, self.value, self.window);
-        let mut bits = 64 - u32::from(window.leading) - u32::from(window.trailing);
-        let mut columns = times.iter_mut().zip(values).skip(self.done);
-        let mut left = columns.len();
-        while left > 0 {
-            let begin = at;
-            let Some(w) = word(bytes, at) else { break };
-            let (mut w, mut step) = (w, delta);
-            if w >> 63 == 0 {
-                at += 1;
-                w <<= 1;
-            } else {
-                let width = match (!w).leading_zeros() {
-                    1 => 14,
-                    2 => 17,
-                    3 => 20,
-                    _ => break, // 64 bits: rare
-                };
-                let prefix = (!w).leading_zeros() + 1;
-                step = step.wrapping_add(sign_extend(w << prefix >> (64 - width), width) as u64);
-                at += (prefix + width) as usize;
-                w <<= prefix + width;
-            }
-            // At least 33 bits are left in the word.
-            if w >> 63 == 0 {
-                at += 1;
-            } else {
-                let mut new = window;
-                if w >> 62 == 0b11 {
-                    let Ok(fresh) = new_window(w << 2 >> 53) else {
-                        at = begin;
-                        break;
-                    };
-                    new = fresh;
-                    at += 13;
-                    bits = 64 - u32::from(new.leading) - u32::from(new.trailing);
-                } else {
-                    at += 2;
-                }
-                // A word loaded at any bit has 57 of its own.
-                let meaningful = match word(bytes, at) {
-                    Some(w) if bits <= 57 => w >> (64 - bits),
-                    _ => {
-                        at = begin;
-                        break;
-                    }
-                };
-                window = new;
-                value ^= meaningful << window.trailing;
-                at += bits as usize;
-            }
-            delta = step;
-            t = t.wrapping_add(delta as i64);
-            if let Some((t_out, v_out)) = columns.next() {
-                (*t_out, *v_out) = (t, f64::from_bits(value));
-            }
-            self.done += 1;
-            left -= 1;
-        }
-        (self.t, self.delta, self.value, self.window) = (t, delta, value, window);
-        at
-    }
-}
-
-/// The 57 bits and more from a place on, left-aligned; `None` near the end.
-#[inline]
-fn word(bytes: &[u8], bit: usize) -> Option<u64> {
-    let eight = bytes.get(bit / 8..)?.first_chunk::<8>()?;
-    Some(u64::from_be_bytes(*eight) << (bit % 8))
 }
 
 #[cfg(test)]

@@ -46,7 +46,10 @@ pub struct HeadSource<'a> {
 
 impl<'a> HeadSource<'a> {
     pub fn new(head: &'a Head, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
-        let mut series = head.series.all();
+        HeadSource::of(head, head.series.all(), mint_ms, end_ms)
+    }
+    /// Of some series only.
+    pub fn of(head: &'a Head, mut series: Vec<Arc<MemSeries>>, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
         series.sort_by(|a, b| a.compare_labels(b));
         HeadSource { head, series: series.into_iter(), mint_ms, end_ms }
     }
@@ -66,7 +69,7 @@ impl Source for HeadSource<'_> {
     fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
         for s in self.series.by_ref() {
             let last = self.end_ms.saturating_sub(1);
-            let chunks = s.state().snapshot(self.mint_ms, last, None, |at| self.head.file_chunk(at))?.chunks;
+            let chunks = s.state().snapshot(self.mint_ms, last, None, |at| self.head.file_chunk(at, &mut None))?.chunks;
             if chunks.is_empty() {
                 continue;
             }

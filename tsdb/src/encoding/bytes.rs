@@ -70,6 +70,15 @@ impl<'a> Reader<'a> {
             self.rest = tail;
             return Ok(u64::from(*b));
         }
+        if let [a, b, tail @ ..] = self.rest
+            && *b < 0x80
+        {
+            self.rest = tail;
+            return Ok(u64::from(*a & 0x7f) | u64::from(*b) << 7);
+        }
+        self.long_uvarint()
+    }
+    fn long_uvarint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (i, b) in self.rest.iter().enumerate().take(10) {
             if i == 9 && *b > 1 {

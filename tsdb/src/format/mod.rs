@@ -11,9 +11,11 @@
 //!   quarantine/             ours: what repair moved aside
 //!   reserve                 ours: zeros, given up when the disk is nearly full
 //!   recovery_report.json    ours: what the last start could not read, if there was anything
+//!   chunk_snapshot.000001.0000004096/  Prometheus's, read once and moved aside (chunk_snapshot.rs)
 //!   restart_index           ours: the series of the log                (restart.rs)
 //! ```
 //! Sources: Prometheus 3.5 tsdb/docs/format/*.md, and directories it wrote.
+pub mod chunk_snapshot;
 pub mod chunks;
 pub mod head_chunks;
 pub mod index;

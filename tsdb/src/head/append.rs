@@ -2,7 +2,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ferula_model::{Exemplar, FloatHistogram, Histogram, LabelView, Labels, Metadata, SeriesRef, Value, is_stale_nan};
+use ferula_model::{
+    CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelView, Labels, Metadata, SeriesRef, Value, is_stale_nan,
+};
 use ferula_storage::{AppendError, AppendOptions, Appender, CommitStats, Durability, StorageError};
 
 use hashbrown::HashMap;
@@ -69,6 +71,27 @@ impl Kind {
             Some(Native::Integer(_)) => Kind::Integer,
             Some(Native::Float(_)) => Kind::FloatHistogram,
         }
+    }
+}
+
+/// An empty histogram that fits the chunk its first sample will open; `None` for floats.
+fn start_zero(like: Value<'_>) -> Option<Native> {
+    match like {
+        Value::Float(_) => None,
+        Value::Histogram(h) => Some(Native::Integer(Histogram {
+            counter_reset_hint: CounterResetHint::CounterReset,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            custom_values: h.custom_values.clone(),
+            ..Histogram::default()
+        })),
+        Value::FloatHistogram(h) => Some(Native::Float(FloatHistogram {
+            counter_reset_hint: CounterResetHint::CounterReset,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            custom_values: h.custom_values.clone(),
+            ..FloatHistogram::default()
+        })),
     }
 }
 
@@ -237,6 +260,44 @@ impl Appender for HeadAppender {
             self.batch.kinds.insert(id.0, new_kind);
         }
         self.push(series, start_ms, t_ms, value);
+        Ok(id)
+    }
+
+    fn append_start_zero(
+        &mut self,
+        series: SeriesRef,
+        labels: Option<&Labels>,
+        start_ms: i64,
+        t_ms: i64,
+        like: Value<'_>,
+        options: &AppendOptions<'_>,
+    ) -> Result<SeriesRef, AppendError> {
+        if start_ms >= t_ms {
+            return Err(AppendError::OutOfOrder);
+        }
+        // The sample decides the range of an empty head, not a start that may be months ago.
+        if start_ms < self.from(t_ms) {
+            return Err(AppendError::OutOfBounds);
+        }
+        let series = self.series(series, labels, options)?;
+        let state = series.state();
+        let (checked, value, kind) = match start_zero(like) {
+            None => (state.check_float(start_ms, 0), PendingValue::Float(0), Kind::Float),
+            Some(h) => {
+                let kind = Kind::of(Some(&h));
+                (state.check_histogram(start_ms, &h), PendingValue::Histogram(Box::new(h)), kind)
+            }
+        };
+        let last = Kind::of(state.last_histogram());
+        drop(state);
+        checked?;
+        self.batch.mint_ms = self.batch.mint_ms.min(start_ms);
+        self.batch.maxt_ms = self.batch.maxt_ms.max(start_ms);
+        let id = SeriesRef(series.series_ref());
+        if kind != last || kind != Kind::Float {
+            self.batch.kinds.insert(id.0, kind);
+        }
+        self.push(series, 0, start_ms, value);
         Ok(id)
     }
 

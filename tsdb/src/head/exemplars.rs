@@ -37,6 +37,9 @@ impl Exemplars {
     pub fn series(&self) -> usize {
         self.newest.len()
     }
+    pub fn has_series(&self, series: u64) -> bool {
+        self.newest.contains_key(&series)
+    }
     /// Time of the oldest in the ring.
     pub fn oldest_ms(&self) -> Option<i64> {
         self.ring.front().map(|e| e.t_ms)

@@ -2,26 +2,30 @@
 //! series is visited once for several samples, and on all cores.
 //!
 //! In the order of the log nearly every sample waits for memory: that of its series is not in the cache. Cost of the
-//! detour: 28 bytes a sample while it lasts.
+//! detour: 28 bytes a sample while it lasts, its place in the order included.
 use std::num::NonZero;
 
 use super::Head;
 use super::replay::ReplayStats;
+use super::series::MemSeries;
 use crate::record::histograms::Native;
 
 /// Samples gathered before they are applied: enough that each series has a few, little beside the head itself.
 const SAMPLES_MIN: usize = 1 << 17;
 const SAMPLES_MAX: usize = 1 << 21;
 const SAMPLES_PER_SERIES: usize = 4;
+/// Series that are looked up in one go.
+const SERIES_AT_ONCE: usize = 256;
 /// Fewer are not worth a second thread.
 const PARALLEL_FROM: usize = 1 << 14;
 
 #[derive(Debug)]
 struct Gathered {
-    series: u64,
     t_ms: i64,
     /// Of the float, or the place of the histogram.
     bits: u64,
+    /// References have 32 bits; a larger one in the log is of no series.
+    series: u32,
     is_histogram: bool,
 }
 
@@ -31,6 +35,8 @@ pub struct Gather {
     /// Start times beside the samples; shorter when the last ones have none.
     starts: Vec<i64>,
     histograms: Vec<Option<Native>>,
+    /// Samples whose reference cannot be one.
+    impossible: u64,
 }
 
 /// What applying did.
@@ -62,10 +68,12 @@ impl Gather {
         }
     }
     pub fn float(&mut self, series: u64, start_ms: i64, t_ms: i64, bits: u64) {
+        let Ok(series) = u32::try_from(series) else { return self.impossible += 1 };
         self.start(start_ms);
         self.samples.push(Gathered { series, t_ms, bits, is_histogram: false });
     }
     pub fn histogram(&mut self, series: u64, start_ms: i64, t_ms: i64, h: Native) {
+        let Ok(series) = u32::try_from(series) else { return self.impossible += 1 };
         self.start(start_ms);
         let bits = self.histograms.len() as u64;
         self.samples.push(Gathered { series, t_ms, bits, is_histogram: true });
@@ -98,6 +106,7 @@ impl Gather {
                 }
             });
         }
+        total.stats.orphaned += std::mem::take(&mut self.impossible);
         self.samples.clear();
         self.starts.clear();
         self.histograms.clear();
@@ -106,14 +115,14 @@ impl Gather {
 
     /// Places of the samples by series, those of one series in the order of the log.
     fn order(&self) -> Vec<u32> {
-        let (mut low, mut high) = (u64::MAX, 0);
+        let (mut low, mut high) = (u32::MAX, 0);
         for s in &self.samples {
             low = low.min(s.series);
             high = high.max(s.series);
         }
         let span = high.saturating_sub(low);
         let n = self.samples.len();
-        if span > (n as u64).saturating_mul(16) {
+        if u64::from(span) > (n as u64).saturating_mul(16) {
             let mut order: Vec<u32> = (0..n as u32).collect();
             order.sort_by_key(|i| self.samples.get(*i as usize).map(|s| s.series));
             return order;
@@ -171,36 +180,50 @@ fn run(
     let mut done = Applied::nothing();
     let at = |i: &u32| samples.get(*i as usize);
     let mut rest = order;
-    while let Some(first) = rest.first().and_then(at) {
-        let end = rest.iter().take_while(|i| at(i).is_some_and(|s| s.series == first.series)).count();
-        let (group, more) = rest.split_at_checked(end.max(1)).unwrap_or((rest, &[]));
-        rest = more;
-        let Some(series) = head.series.by_ref(first.series) else {
-            done.stats.orphaned += group.len() as u64;
-            head.note_ref(first.series);
-            continue;
-        };
-        let mut store = |c| head.store_chunk(series.series_ref(), c);
-        let mut state = series.state();
-        for (i, s) in group.iter().filter_map(|i| Some((*i as usize, at(i)?))) {
-            let start_ms = starts.get(i).copied().unwrap_or(0);
-            if state.is_covered(s.t_ms) {
+    let (mut groups, mut found) = (Vec::with_capacity(SERIES_AT_ONCE), Vec::with_capacity(SERIES_AT_ONCE));
+    while !rest.is_empty() {
+        groups.clear();
+        while let (true, Some(first)) = (groups.len() < SERIES_AT_ONCE, rest.first().and_then(at)) {
+            let end = rest.iter().take_while(|i| at(i).is_some_and(|s| s.series == first.series)).count();
+            let (group, more) = rest.split_at_checked(end.max(1)).unwrap_or((rest, &[]));
+            groups.push((first.series, group));
+            rest = more;
+        }
+        if groups.is_empty() {
+            break; // no such place: cannot be
+        }
+        found.clear();
+        head.series.by_refs(groups.iter().map(|(series, _)| u64::from(*series)), &mut found);
+        let mut found = found.iter().peekable();
+        for (number, group) in &groups {
+            let number = u64::from(*number);
+            let Some(series) = found.next_if(|s: &&std::sync::Arc<MemSeries>| s.series_ref() == number) else {
+                done.stats.orphaned += group.len() as u64;
+                head.note_ref(number);
                 continue;
-            }
-            let mark = (0, u64::MAX); // seen by everybody
-            let result = if s.is_histogram {
-                match histograms.get_mut(s.bits as usize).and_then(Option::take) {
-                    Some(h) => state.append_histogram(start_ms, s.t_ms, h, mark, head.rules, &mut store),
-                    None => continue,
-                }
-            } else {
-                state.append_float(start_ms, s.t_ms, s.bits, mark, head.rules, &mut store)
             };
-            if result == Ok(true) {
-                done.stats.samples += u64::from(!s.is_histogram);
-                done.stats.histograms += u64::from(s.is_histogram);
-                done.mint_ms = done.mint_ms.min(s.t_ms);
-                done.maxt_ms = done.maxt_ms.max(s.t_ms);
+            let mut store = |c| head.store_chunk(series.series_ref(), c);
+            let mut state = series.state();
+            for (i, s) in group.iter().filter_map(|i| Some((*i as usize, at(i)?))) {
+                let start_ms = starts.get(i).copied().unwrap_or(0);
+                if state.is_covered(s.t_ms) {
+                    continue;
+                }
+                let mark = (0, u64::MAX); // seen by everybody
+                let result = if s.is_histogram {
+                    match histograms.get_mut(s.bits as usize).and_then(Option::take) {
+                        Some(h) => state.append_histogram(start_ms, s.t_ms, h, mark, head.rules, &mut store),
+                        None => continue,
+                    }
+                } else {
+                    state.append_float(start_ms, s.t_ms, s.bits, mark, head.rules, &mut store)
+                };
+                if result == Ok(true) {
+                    done.stats.samples += u64::from(!s.is_histogram);
+                    done.stats.histograms += u64::from(s.is_histogram);
+                    done.mint_ms = done.mint_ms.min(s.t_ms);
+                    done.maxt_ms = done.maxt_ms.max(s.t_ms);
+                }
             }
         }
     }

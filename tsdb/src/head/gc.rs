@@ -44,17 +44,18 @@ impl Head {
     }
 
     /// Removes series that are empty and that no appender or reader holds.
-    fn remove(&self, candidates: Vec<Arc<MemSeries>>) {
-        let (mut dead, mut pairs) = (HashSet::new(), HashSet::new());
-        for series in &candidates {
-            if self.series.remove_if(series, |s| s.state().is_empty()) {
-                dead.insert(series.series_ref() as u32);
-                pairs.extend(series.symbols().iter().copied());
-            }
-        }
-        if dead.is_empty() {
+    fn remove(&self, mut candidates: Vec<Arc<MemSeries>>) {
+        candidates.retain(|series| self.series.remove_if(series, |s| s.state().is_empty()));
+        self.forget_removed(&candidates);
+    }
+
+    /// Takes series that can no longer be found by their labels out of everything else.
+    pub(super) fn forget_removed(&self, series: &[Arc<MemSeries>]) {
+        if series.is_empty() {
             return;
         }
+        let dead: HashSet<u32> = series.iter().map(|s| s.series_ref() as u32).collect();
+        let pairs: HashSet<(u32, u32)> = series.iter().flat_map(|s| s.symbols()).copied().collect();
         self.postings.write().unwrap_or_else(PoisonError::into_inner).remove(&dead, &pairs);
         self.metadata().remove(&dead);
         add(&self.counts.series_removed, dead.len() as u64);

@@ -39,8 +39,52 @@ struct State {
     max_time: i64,
 }
 
-/// Chunks by series, in the order they were written.
-pub type Loaded = HashMap<u64, Vec<FullChunk>>;
+/// A file by its number, as a reader of many chunks keeps it.
+pub type OpenFile = Option<(u64, Mapping)>;
+
+/// Chunks found in the files, sorted by series; those of one in the order they were written. One list for all: a list for
+/// each series would take four times the memory, at the moment when there is least.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    chunks: Vec<(u64, FullChunk)>,
+    /// Behind the series that was asked for last: they mostly come in order.
+    next: usize,
+}
+
+impl Loaded {
+    fn new(mut chunks: Vec<(u64, FullChunk)>) -> Loaded {
+        chunks.sort_by_key(|(series, _)| *series);
+        // A chunk that does not follow those before it, as after a start that could not read all of them, does not count.
+        chunks.dedup_by(|later, kept| later.0 == kept.0 && later.1.mint_ms <= kept.1.maxt_ms);
+        Loaded { chunks, next: 0 }
+    }
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+    /// The lowest and the highest reference.
+    pub fn bounds(&self) -> Option<(u64, u64)> {
+        Some((self.chunks.first()?.0, self.chunks.last()?.0))
+    }
+    /// Forgets those of the other series.
+    pub fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        self.chunks.retain(|(series, _)| keep(*series));
+        self.chunks.shrink_to_fit();
+        self.next = 0;
+    }
+    /// The chunks of a series.
+    pub fn of(&mut self, series: u64) -> &[(u64, FullChunk)] {
+        if self.chunks.get(self.next).is_none_or(|c| c.0 != series) {
+            self.next = self.chunks.partition_point(|c| c.0 < series);
+        }
+        let from = self.chunks.get(self.next..).unwrap_or(&[]);
+        let n = from.iter().take_while(|c| c.0 == series).count();
+        self.next += n;
+        from.get(..n).unwrap_or(&[])
+    }
+}
 
 impl HeadChunks {
     /// Chunks go into a file after those that are there.
@@ -54,7 +98,7 @@ impl HeadChunks {
     /// Reads what is in the folder; to be called before the first chunk is stored. From the first damage on everything is
     /// moved aside by `discard` (called with the paths).
     pub fn load(&self, mut discard: impl FnMut(&Path, &'static str) -> Result<(), Error>) -> Result<Loaded, Error> {
-        let mut loaded = Loaded::new();
+        let mut loaded = Vec::new();
         let mut damaged = None;
         for n in numbers(&*self.fs, &self.dir)? {
             let path = self.dir.join(names::chunk_file(n));
@@ -66,10 +110,7 @@ impl HeadChunks {
             let mut max_time = i64::MIN;
             let result = read_file(n, &bytes, |series, chunk| {
                 max_time = max_time.max(chunk.maxt_ms);
-                let list = loaded.entry(series).or_default();
-                if list.last().is_none_or(|l| l.maxt_ms < chunk.mint_ms) {
-                    list.push(chunk);
-                }
+                loaded.push((series, chunk));
             });
             let result = if bytes.is_torn() { Err(Malformed(CUT)) } else { result };
             if let Err(m) = result {
@@ -80,7 +121,7 @@ impl HeadChunks {
             bytes.release(0..bytes.len());
             self.state().closed.insert(n, (bytes, max_time));
         }
-        Ok(loaded)
+        Ok(Loaded::new(loaded))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -155,14 +196,32 @@ impl HeadChunks {
 
     /// Encoding and data of a stored chunk, its checksum checked.
     pub fn chunk(&self, at: u64) -> Result<(Encoding, Mapping), Error> {
+        self.chunk_in(at, &mut None)
+    }
+
+    /// As [`HeadChunks::chunk`], without asking for the file again that the chunk before was in.
+    pub fn chunk_in(&self, at: u64, open: &mut OpenFile) -> Result<(Encoding, Mapping), Error> {
         let (number, offset) = (at >> 32, at as u32 as usize);
-        let bytes = self.bytes(number, offset)?;
-        let (bytes, offset) = match bytes {
-            Found::File(m) => (m, offset),
-            Found::Copy(m) => (m, 0),
-        };
+        if let Some((of, bytes)) = open
+            && *of == number
+            && offset < bytes.len()
+        {
+            return self.read(number, bytes, offset, offset);
+        }
+        match self.bytes(number, offset)? {
+            Found::File(bytes) => {
+                let found = self.read(number, &bytes, offset, offset);
+                *open = Some((number, bytes));
+                found
+            }
+            Found::Copy(bytes) => self.read(number, &bytes, 0, offset),
+        }
+    }
+
+    /// The chunk at `start` of the bytes, which stands at `offset` of its file.
+    fn read(&self, number: u64, bytes: &Mapping, start: usize, offset: usize) -> Result<(Encoding, Mapping), Error> {
         let read = || {
-            let mut r = Reader::at(&bytes, offset)?;
+            let mut r = Reader::at(bytes, start)?;
             let (_, chunk) = read_chunk(&mut r)?;
             let end = bytes.len() - r.len() - 4;
             let start = end - chunk.1;
@@ -171,7 +230,9 @@ impl HeadChunks {
         };
         let path = || self.dir.join(names::chunk_file(number));
         let found = read();
-        Error::if_torn(&path(), &bytes)?;
+        if bytes.is_torn() {
+            Error::if_torn(&path(), bytes)?;
+        }
         found.map_err(|m: Malformed| Error::corrupt(&path(), offset, m.0))
     }
 

@@ -4,6 +4,7 @@
 //! [`replay`] rebuilds the head from the log, [`gc`] drops what is old.
 pub mod append;
 pub mod commit;
+mod covered;
 mod deferred;
 pub mod exemplars;
 pub mod gather;
@@ -17,6 +18,7 @@ pub mod out_of_order;
 pub mod posting_list;
 pub mod postings;
 pub mod read;
+mod released;
 pub mod replay;
 pub mod series;
 pub mod symbols;
@@ -41,6 +43,7 @@ use index::SeriesIndex;
 use isolation::Isolation;
 use metadata::SeriesMetadata;
 use postings::Postings;
+use released::Released;
 use series::{ChunkData, CutRules, FullChunk, MemSeries};
 use symbols::Symbols;
 
@@ -71,6 +74,7 @@ pub struct Head {
     /// the end of the log is applied.
     pub(crate) gate: RwLock<()>,
     pub(crate) deferred: Deferred,
+    pub(crate) released: Released,
     /// Series records written to the log since somebody last asked.
     pub(crate) fresh: Mutex<Fresh>,
     out_of_order_window_ms: AtomicI64,
@@ -146,6 +150,7 @@ impl Head {
             space: None,
             gate: RwLock::default(),
             deferred: Deferred::default(),
+            released: Released::default(),
             fresh: Mutex::default(),
             out_of_order_window_ms: AtomicI64::new(options.out_of_order_window_ms.max(0)),
             start_times: options.start_times,
@@ -256,6 +261,11 @@ impl Head {
         self.exemplars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Exemplars in memory.
+    pub fn exemplar_count(&self) -> usize {
+        self.exemplars().len()
+    }
+
     pub(crate) fn metadata(&self) -> MutexGuard<'_, SeriesMetadata> {
         self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -296,7 +306,11 @@ impl Head {
             // References have 32 bits.
             let series_ref = u32::try_from(series_ref).map_err(|_| AppendError::SeriesBudget)?;
             let symbols = Arc::clone(&self.symbols);
-            Ok(Arc::new(MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice())))
+            let new = MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice());
+            if let Some(last_ms) = self.released.last_ms(hash) {
+                new.state().begin_behind(last_ms);
+            }
+            Ok(Arc::new(new))
         })?;
         if is_new {
             let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
@@ -315,10 +329,14 @@ impl Head {
         self.series.by_ref(alias.unwrap_or(series_ref)).is_some()
     }
 
-    /// Reads a chunk from a head-chunk file.
-    pub(crate) fn file_chunk(&self, at: u64) -> Result<ferula_fs::Mapping, crate::Error> {
+    /// Reads a chunk from a head-chunk file; `open` is the file of the chunk before, if any.
+    pub(crate) fn file_chunk(
+        &self,
+        at: u64,
+        open: &mut head_chunks::OpenFile,
+    ) -> Result<ferula_fs::Mapping, crate::Error> {
         match &self.chunks {
-            Some(c) => c.chunk(at).map(|(_, data)| data),
+            Some(c) => c.chunk_in(at, open).map(|(_, data)| data),
             None => Err(crate::Error::Invalid("there are no head chunk files".to_owned())),
         }
     }

@@ -64,6 +64,10 @@ impl Head {
         let ids: HashSet<u32> = series.iter().flat_map(|s| s.symbols()).map(|(n, _)| *n).collect();
         ids.into_iter().map(|n| self.symbols.get(n).to_owned()).collect()
     }
+    /// Whether anything of the head's is deleted.
+    pub fn has_deleted(&self) -> bool {
+        !self.tombstones.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
     /// Deleted stretches of a series.
     pub fn deleted(&self, series_ref: u64) -> Intervals {
         let tombstones = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);

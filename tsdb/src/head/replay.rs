@@ -3,16 +3,22 @@ use hashbrown::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use ferula_fs::Fs;
 use ferula_model::Labels;
 
+use super::covered::Covered;
+use super::exemplars::Verdict;
 use super::gather::{Applied, Gather};
 use super::head_chunks::Loaded;
 use super::out_of_order::{LateSample, OooValue};
 use super::series::MemSeries;
 use super::{Head, add};
+use crate::chunk_snapshot::{ChunkSnapshot, Rescued, Sink};
 use crate::encoding::Malformed;
 use crate::format::record as kind;
 use crate::record;
+use crate::record::exemplars::ExemplarRecord;
+use crate::record::tombstones::Tombstone;
 
 /// The commit of what was in the log at the start.
 const SEEN_BY_ALL: (u64, u64) = (0, u64::MAX);
@@ -30,6 +36,8 @@ pub struct ReplayStats {
     pub malformed: u64,
     /// Records of a type this program does not know.
     pub unknown: u64,
+    /// Samples that only a chunk snapshot had.
+    pub from_snapshot: u64,
 }
 
 /// Applies records one by one.
@@ -38,11 +46,13 @@ pub struct Replay<'a> {
     /// A series that was created anew after it had been dropped has two references in the log.
     aliases: HashMap<u64, Arc<MemSeries>>,
     chunks: Loaded,
+    covered: Covered,
     pub stats: ReplayStats,
     gather: Gather,
     applied: Applied,
     /// Samples before this are in blocks.
     valid_from: i64,
+    rescued: Rescued,
 }
 
 impl<'a> Replay<'a> {
@@ -52,16 +62,19 @@ impl<'a> Replay<'a> {
         let mut replay = Replay {
             head,
             aliases: HashMap::new(),
+            covered: Covered::new(&chunks),
             chunks,
             stats: ReplayStats::default(),
             gather: Gather::default(),
             applied: Applied::nothing(),
             valid_from,
+            rescued: Rescued::default(),
         };
         // Those that the restart index named.
         for series in head.series.all() {
             replay.adopt(&series);
         }
+        replay.chunks.retain(|series| head.series.by_ref(series).is_none());
         replay
     }
 
@@ -78,14 +91,15 @@ impl<'a> Replay<'a> {
     }
 
     fn adopt(&mut self, series: &MemSeries) {
-        let Some(mut found) = self.chunks.remove(&series.series_ref()) else { return };
-        found.retain(|c| c.maxt_ms >= self.valid_from);
-        if let (Some(first), Some(last)) = (found.first(), found.last()) {
-            self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
-            self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
-        }
+        let of_series = self.chunks.of(series.series_ref());
+        let from = of_series.partition_point(|(_, c)| c.maxt_ms < self.valid_from);
+        let found: Box<[_]> = of_series.iter().skip(from).map(|(_, c)| c.clone()).collect();
+        let (Some(first), Some(last)) = (found.first(), found.last()) else { return };
+        self.applied.mint_ms = self.applied.mint_ms.min(first.mint_ms.max(self.valid_from));
+        self.applied.maxt_ms = self.applied.maxt_ms.max(last.maxt_ms);
         add(&self.head.counts.chunks_created, found.len() as u64);
         series.state().adopt(found);
+        self.covered.begin(series.series_ref());
     }
 
     fn find(head: &Head, aliases: &HashMap<u64, Arc<MemSeries>>, series_ref: u64) -> Option<Arc<MemSeries>> {
@@ -145,21 +159,25 @@ impl<'a> Replay<'a> {
     fn series(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         record::series::decode(bytes, |series_ref, pairs| {
             self.head.note_ref(series_ref);
-            let labels = Labels::from_pairs(pairs.iter().copied());
-            if labels.is_empty() {
-                return;
-            }
-            if let Ok((series, is_new)) = self.head.create(&labels, Some(series_ref)) {
-                self.stats.series += u64::from(is_new);
-                series.logged.store(true, Ordering::Release);
-                if is_new {
-                    self.adopt(&series);
-                }
-                if series.series_ref() != series_ref {
-                    self.aliases.insert(series_ref, series);
-                }
-            }
+            self.known_series(series_ref, &labels(pairs));
         })
+    }
+
+    /// The series of a series record, and whether it is new.
+    fn known_series(&mut self, series_ref: u64, labels: &Labels) -> Option<(Arc<MemSeries>, bool)> {
+        if labels.is_empty() {
+            return None;
+        }
+        let (series, is_new) = self.head.create(labels, Some(series_ref)).ok()?;
+        self.stats.series += u64::from(is_new);
+        series.logged.store(true, Ordering::Release);
+        if is_new {
+            self.adopt(&series);
+        }
+        if series.series_ref() != series_ref {
+            self.aliases.insert(series_ref, Arc::clone(&series));
+        }
+        Some((series, is_new))
     }
 
     /// The reference a series goes by.
@@ -168,10 +186,11 @@ impl<'a> Replay<'a> {
     }
 
     fn samples(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let (gather, aliases) = (&mut self.gather, &self.aliases);
+        let (gather, aliases, covered) = (&mut self.gather, &self.aliases, &mut self.covered);
         let result = record::samples::decode(bytes, |s| {
-            if s.t_ms >= self.valid_from {
-                gather.float(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.value.to_bits());
+            let series = Self::canonical(aliases, s.series);
+            if s.t_ms >= self.valid_from && !covered.has(self.head, series, s.t_ms) {
+                gather.float(series, s.start_ms, s.t_ms, s.value.to_bits());
             }
         });
         self.apply_if_full();
@@ -179,10 +198,11 @@ impl<'a> Replay<'a> {
     }
 
     fn histograms(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        let (gather, aliases) = (&mut self.gather, &self.aliases);
+        let (gather, aliases, covered) = (&mut self.gather, &self.aliases, &mut self.covered);
         let result = record::histograms::decode(bytes, |s| {
-            if s.t_ms >= self.valid_from {
-                gather.histogram(Self::canonical(aliases, s.series), s.start_ms, s.t_ms, s.histogram);
+            let series = Self::canonical(aliases, s.series);
+            if s.t_ms >= self.valid_from && !covered.has(self.head, series, s.t_ms) {
+                gather.histogram(series, s.start_ms, s.t_ms, s.histogram);
             }
         });
         self.apply_if_full();
@@ -231,8 +251,17 @@ impl<'a> Replay<'a> {
         })
     }
 
-    /// Sets the head's range. To be called after the last record.
-    pub fn finish(mut self) -> ReplayStats {
+    /// Takes from a chunk snapshot what the log has not said by now: to be called behind the segment that it stands for.
+    pub(crate) fn apply_snapshot(&mut self, fs: &dyn Fs, snapshot: &ChunkSnapshot) -> Result<(), crate::Error> {
+        self.apply_gathered();
+        let result = snapshot.read(fs, self);
+        self.apply_gathered();
+        self.rescued.flush();
+        result
+    }
+
+    /// Sets the head's range. To be called after the last record. Also returns, for the log, what only a chunk snapshot had.
+    pub(crate) fn finish(mut self) -> (ReplayStats, Vec<Vec<u8>>) {
         self.apply_gathered();
         self.stats.samples += self.applied.stats.samples;
         self.stats.histograms += self.applied.stats.histograms;
@@ -242,6 +271,58 @@ impl<'a> Replay<'a> {
         self.head.widen(self.applied.mint_ms, self.applied.maxt_ms);
         // Replayed ones were counted when they first came.
         self.head.counts.series_created.fetch_sub(self.stats.series, Ordering::Relaxed);
-        self.stats
+        self.stats.from_snapshot = self.rescued.samples;
+        (self.stats, self.rescued.records)
+    }
+}
+
+/// Labels of a record: mostly in order, which saves sorting them.
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let is_sorted = pairs.is_sorted_by(|a, b| a.0 < b.0) && pairs.iter().all(|(_, v)| !v.is_empty());
+    if is_sorted { Labels::from_sorted(pairs.iter().copied()) } else { Labels::from_pairs(pairs.iter().copied()) }
+}
+
+impl Sink for Replay<'_> {
+    fn series(&mut self, series_ref: u64, pairs: &[(&str, &str)]) -> Option<(u64, Option<i64>)> {
+        self.head.note_ref(series_ref);
+        let labels = Labels::from_pairs(pairs.iter().copied());
+        // A snapshot of another time may call another series so: the log is the truth.
+        if Self::find(self.head, &self.aliases, series_ref).is_some_and(|s| !s.has_labels(&labels)) {
+            return None;
+        }
+        let (series, is_new) = self.known_series(series_ref, &labels)?;
+        if is_new {
+            self.rescued.series(series_ref, &labels);
+        }
+        let newest = series.state().max_time();
+        Some((series.series_ref(), newest))
+    }
+    fn sample(&mut self, series: u64, sample: LateSample) {
+        if sample.t_ms < self.valid_from {
+            return;
+        }
+        self.rescued.sample(series, &sample);
+        match sample.value {
+            OooValue::Float(bits) => self.gather.float(series, sample.start_ms, sample.t_ms, bits),
+            OooValue::Histogram(h) => {
+                self.gather.histogram(series, sample.start_ms, sample.t_ms, Arc::unwrap_or_clone(h));
+            }
+        }
+        self.apply_if_full();
+    }
+    fn tombstone(&mut self, t: Tombstone) {
+        let Some(series) = Self::find(self.head, &self.aliases, t.series).map(|s| s.series_ref()) else { return };
+        let covers = |(from, to): &(i64, i64)| *from <= t.mint_ms && t.maxt_ms <= *to;
+        if t.maxt_ms >= self.valid_from && !self.head.deleted(series).iter().any(covers) {
+            self.head.add_tombstone(series, t.mint_ms, t.maxt_ms);
+            self.rescued.tombstone(Tombstone { series, ..t });
+        }
+    }
+    fn exemplar(&mut self, mut e: ExemplarRecord) {
+        let Some(series) = Self::find(self.head, &self.aliases, e.series) else { return };
+        e.series = series.series_ref();
+        if self.head.exemplars().add(e.clone()) == Verdict::New {
+            self.rescued.exemplar(&e);
+        }
     }
 }

@@ -212,6 +212,10 @@ impl IndexReader {
         };
         Reader::at(&self.bytes, offset)?.str()
     }
+    /// Memory of what is kept to find symbols.
+    pub fn symbol_table_bytes(&self) -> u64 {
+        size_of_val(&self.symbols[..]) as u64
+    }
     pub fn symbols(&self) -> impl Iterator<Item = &str> {
         self.symbols.iter().filter_map(|o| Reader::at(&self.bytes, *o as usize).ok()?.str().ok())
     }

@@ -11,7 +11,8 @@ use ferula_storage::{
 use super::head_querier::{limited, trim};
 use super::select::select;
 use crate::block::Block;
-use crate::chunk::decode;
+use crate::chunk::{Encoding, decode, decode_two_xor, sample_count};
+use crate::encoding::Malformed;
 use crate::error::Error;
 use crate::head::Intervals;
 use crate::index::ChunkMeta;
@@ -257,8 +258,25 @@ impl SampleIter for BlockIter {
             out.clear();
             let Some(meta) = self.chunks.next() else { return Ok(false) };
             let (encoding, data) = self.block.chunk(meta.chunk_ref)?;
-            let offset = meta.chunk_ref as u32 as usize;
-            decode(encoding, &data, usize::MAX, out).map_err(|m| Error::corrupt(&self.block.dir, offset, m.0))?;
+            let at = |meta: &ChunkMeta| meta.chunk_ref as u32 as usize;
+            let corrupt = |meta: &ChunkMeta, m: Malformed| Error::corrupt(&self.block.dir, at(meta), m.0);
+            // Two chunks take little longer to decode than one.
+            let mut second = None;
+            if encoding == Encoding::Xor
+                && let Some(next) = self.chunks.as_slice().first()
+            {
+                let (encoding, data) = self.block.chunk(next.chunk_ref)?;
+                second = (encoding == Encoding::Xor).then_some((*next, data));
+            }
+            match second {
+                None => decode(encoding, &data, usize::MAX, out).map_err(|m| corrupt(&meta, m))?,
+                Some((next, other)) => {
+                    self.chunks.next();
+                    let count = usize::from(sample_count(&data));
+                    let result = decode_two_xor([(&data, usize::MAX), (&other, usize::MAX)], out);
+                    result.map_err(|m| corrupt(if out.len() < count { &meta } else { &next }, m))?;
+                }
+            }
             self.block.whole()?;
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {

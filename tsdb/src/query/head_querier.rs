@@ -9,9 +9,10 @@ use ferula_storage::{
     SelectHints, Series, SeriesSet, StorageError,
 };
 
+use super::run::{Run, decode_run};
 use super::select::select;
-use crate::chunk::decode;
 use crate::error::{CUT, Error};
+use crate::head::head_chunks::OpenFile;
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
 use crate::head::series::{ChunkView, MemSeries};
@@ -70,15 +71,17 @@ impl Querier for HeadQuerier {
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }
+        let newest_of = hints.newest_only.then(|| (hints.start_ms.max(self.mint_ms), hints.end_ms.min(self.maxt_ms)));
         Ok(Box::new(HeadSeriesSet {
-            ctx: ctx.clone(),
+            read: Arc::new(ReadContext { ctx: ctx.clone(), mint_ms: self.mint_ms, maxt_ms: self.maxt_ms }),
             _charge: charge,
             series: series.into_iter(),
             head: Arc::clone(&self.head),
             reader: Arc::clone(&self.reader),
-            mint_ms: self.mint_ms,
-            maxt_ms: self.maxt_ms,
+            has_deleted: self.head.has_deleted(),
+            newest_of,
             series_only: hints.series_only,
+            file: None,
             given: 0,
         }))
     }
@@ -145,31 +148,56 @@ impl Querier for HeadQuerier {
 }
 
 struct HeadSeriesSet {
-    ctx: QueryContext,
+    read: Arc<ReadContext>,
     _charge: Charge,
     series: std::vec::IntoIter<Arc<MemSeries>>,
     head: Arc<Head>,
     reader: Arc<Reader>,
+    /// Whether anything of the head's is deleted.
+    has_deleted: bool,
+    /// Only the newest sample within these bounds is wanted.
+    newest_of: Option<(i64, i64)>,
+    series_only: bool,
+    /// The head-chunk file read last.
+    file: OpenFile,
+    given: usize,
+}
+
+/// What the iterators of a selection share.
+struct ReadContext {
+    ctx: QueryContext,
     mint_ms: i64,
     maxt_ms: i64,
-    series_only: bool,
-    given: usize,
 }
 
 impl SeriesSet for HeadSeriesSet {
     fn next(&mut self) -> Option<Result<Series, StorageError>> {
         if self.given.is_multiple_of(CHECK_EVERY)
-            && let Err(e) = self.ctx.check()
+            && let Err(e) = self.read.ctx.check()
         {
             self.series = Vec::new().into_iter();
             return Some(Err(e.into()));
         }
         loop {
             let series = self.series.next()?;
-            let read = |at| self.head.file_chunk(at);
+            let (mint_ms, maxt_ms) = (self.read.mint_ms, self.read.maxt_ms);
             let state = series.state();
-            let snapshot = state.snapshot(self.mint_ms, self.maxt_ms, Some(&self.reader), read);
-            let late = state.out_of_order().map(|o| o.visible(self.mint_ms, self.maxt_ms, &self.reader));
+            if let Some((from, to)) = self.newest_of
+                && !self.has_deleted
+                && let Some((t_ms, value)) = state.newest_float(to, &self.reader)
+            {
+                drop(state);
+                if t_ms < from {
+                    continue;
+                }
+                self.given += 1;
+                QueryStats::add(&self.read.ctx.stats.series, 1);
+                QueryStats::add(&self.read.ctx.stats.samples, 1);
+                return Some(Ok(Series { labels: series, samples: Box::new(Newest(Some((t_ms, value)))) }));
+            }
+            let read = |at| self.head.file_chunk(at, &mut self.file);
+            let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), read);
+            let late = state.out_of_order().map(|o| o.visible(mint_ms, maxt_ms, &self.reader));
             let late = late.unwrap_or_default();
             drop(state);
             if self.reader.is_expired() {
@@ -184,51 +212,62 @@ impl SeriesSet for HeadSeriesSet {
                 continue; // nothing of it lies in the range
             }
             self.given += 1;
-            QueryStats::add(&self.ctx.stats.series, 1);
-            let deleted = self.head.deleted(series.series_ref());
+            let stats = &self.read.ctx.stats;
+            QueryStats::add(&stats.series, 1);
+            let deleted = if self.has_deleted { self.head.deleted(series.series_ref()) } else { Intervals::new() };
             let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
-            QueryStats::add(&self.ctx.stats.chunks, chunks.len() as u64);
+            QueryStats::add(&stats.chunks, chunks.len() as u64);
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
-            let in_order = ChunkIter::new(chunks, self.mint_ms, self.maxt_ms, deleted, self.ctx.clone());
+            let in_order = ChunkIter { chunks: chunks.into_iter(), deleted, read: Arc::clone(&self.read) };
             let in_order = Series { labels: Arc::clone(&series) as _, samples: Box::new(in_order) };
             if late.is_empty() {
                 return Some(Ok(in_order));
             }
-            QueryStats::add(&self.ctx.stats.samples, late.len() as u64);
+            QueryStats::add(&stats.samples, late.len() as u64);
             let late = Series { labels: series, samples: Box::new(OooIter::new(late)) };
             return merge_series(vec![late, in_order]).map(Ok);
         }
     }
 }
 
-/// Decodes chunks that follow each other in time, one batch for each.
-pub struct ChunkIter {
-    chunks: std::vec::IntoIter<ChunkView>,
-    mint_ms: i64,
-    maxt_ms: i64,
-    deleted: Intervals,
-    ctx: QueryContext,
+/// The newest sample of a series, when it is all that is wanted.
+struct Newest(Option<(i64, f64)>);
+
+impl SampleIter for Newest {
+    fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
+        out.clear();
+        let Some((t_ms, value)) = self.0.take() else { return Ok(false) };
+        let (times, values) = out.floats_mut();
+        times.push(t_ms);
+        values.push(value);
+        Ok(true)
+    }
 }
 
-impl ChunkIter {
-    pub fn new(chunks: Vec<ChunkView>, mint_ms: i64, maxt_ms: i64, deleted: Intervals, ctx: QueryContext) -> ChunkIter {
-        ChunkIter { chunks: chunks.into_iter(), mint_ms, maxt_ms, deleted, ctx }
-    }
+/// Decodes chunks that follow each other in time, a few at a time.
+struct ChunkIter {
+    chunks: std::vec::IntoIter<ChunkView>,
+    deleted: Intervals,
+    read: Arc<ReadContext>,
 }
 
 impl SampleIter for ChunkIter {
     fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
+        let ReadContext { ctx, mint_ms, maxt_ms } = &*self.read;
         loop {
             out.clear();
-            let Some(chunk) = self.chunks.next() else { return Ok(false) };
-            let result = decode(chunk.encoding, &chunk.data, chunk.visible, out);
-            result.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
-            if chunk.data.is_torn() {
+            let all = self.chunks.as_slice();
+            if all.is_empty() {
+                return Ok(false);
+            }
+            let run = all.iter().map(|c| Run { encoding: c.encoding, data: &c.data, visible: c.visible });
+            let n = decode_run(run, out).map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
+            if self.chunks.by_ref().take(n).any(|chunk| chunk.data.is_torn()) {
                 return Err(StorageError::Corrupt(format!("a file of chunks_head: {CUT}")));
             }
-            trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
+            trim(out, *mint_ms, *maxt_ms, &self.deleted);
             if !out.is_empty() {
-                QueryStats::add(&self.ctx.stats.samples, out.len() as u64);
+                QueryStats::add(&ctx.stats.samples, out.len() as u64);
                 return Ok(true);
             }
         }

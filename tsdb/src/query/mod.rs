@@ -2,4 +2,5 @@
 pub mod block_querier;
 pub mod head_querier;
 pub mod pending;
+pub mod run;
 pub mod select;

@@ -6,6 +6,7 @@ use ferula_model::MetricType;
 use crate::encoding::{Malformed, Reader};
 use crate::format::record as kind;
 
+pub mod chunk_snapshot;
 pub mod exemplars;
 pub mod histograms;
 pub mod metadata;

@@ -87,25 +87,93 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
-/// Decompresses into `out`, which is replaced. Never makes more than [`RECORD_MAX_BYTES`].
-pub fn decompress(flags: u8, packed: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    out.clear();
-    if flags & SNAPPY != 0 {
-        let len = snap::raw::decompress_len(packed).map_err(|_| Malformed("bad snappy header"))?;
-        if len > RECORD_MAX_BYTES || len > packed.len().saturating_mul(64) {
-            return Err(Malformed("record too large"));
+/// Decompresses record by record: making the tables anew for each would cost more than the records.
+#[derive(Default)]
+pub struct Decompressor {
+    zstd: Option<zstd::zstd_safe::DCtx<'static>>,
+}
+
+/// What a record says of its size is believed up to here; a larger one is decompressed step by step.
+const BELIEVED_MAX_BYTES: u64 = 8 << 20;
+
+impl Decompressor {
+    /// Decompresses into `out`, which is replaced. Never makes more than [`RECORD_MAX_BYTES`].
+    pub fn unpack(&mut self, flags: u8, packed: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+        out.clear();
+        if flags & SNAPPY != 0 {
+            let len = snap::raw::decompress_len(packed).map_err(|_| Malformed("bad snappy header"))?;
+            if len > RECORD_MAX_BYTES || len > packed.len().saturating_mul(64) {
+                return Err(Malformed("record too large"));
+            }
+            out.resize(len, 0);
+            snap::raw::Decoder::new().decompress(packed, out).map_err(|_| Malformed("bad snappy data"))?;
+        } else if flags & ZSTD != 0 {
+            self.zstd(packed, out)?;
+        } else {
+            out.extend_from_slice(packed);
         }
-        out.resize(len, 0);
-        snap::raw::Decoder::new().decompress(packed, out).map_err(|_| Malformed("bad snappy data"))?;
-    } else if flags & ZSTD != 0 {
+        Ok(())
+    }
+
+    fn zstd(&mut self, packed: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         use std::io::Read;
-        let decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| Malformed("bad zstd header"))?;
+        use zstd::zstd_safe::{DCtx, ResetDirective, get_frame_content_size};
+        let fresh = self.zstd.take().or_else(DCtx::try_create);
+        let zstd = self.zstd.insert(fresh.ok_or(Malformed("no memory for zstd"))?);
+        if let Ok(Some(len)) = get_frame_content_size(packed)
+            && len <= BELIEVED_MAX_BYTES
+        {
+            out.reserve(len as usize);
+            if zstd.decompress(out, packed).is_ok() {
+                return Ok(());
+            }
+            out.clear(); // several frames, or damage
+        }
+        zstd.reset(ResetDirective::SessionOnly).map_err(|_| Malformed("bad zstd header"))?;
+        let decoder = zstd::stream::read::Decoder::with_context(packed, zstd);
         let read = decoder.take(RECORD_MAX_BYTES as u64 + 1).read_to_end(out);
         if read.map_err(|_| Malformed("bad zstd data"))? > RECORD_MAX_BYTES {
             return Err(Malformed("record too large"));
         }
-    } else {
-        out.extend_from_slice(packed);
+        Ok(())
     }
-    Ok(())
+}
+
+impl std::fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decompressor")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_every_kind_come_back() {
+        let long: Vec<u8> = (0..300_000u32).flat_map(|i| (i / 7).to_be_bytes()).collect();
+        let mut unpacker = Decompressor::default();
+        for kind in [Compression::None, Compression::Snappy, Compression::Zstd] {
+            let mut compressor = Compressor::new(kind);
+            for record in [&b"a"[..], &[7; 5000], &long] {
+                let (packed, flags) = compressor.compress(record);
+                let mut out = vec![1, 2, 3];
+                unpacker.unpack(flags, &packed, &mut out).unwrap();
+                assert!(out == record, "{kind:?}, {} bytes", record.len());
+                if flags == ZSTD {
+                    let cut = &packed[..packed.len() - 1];
+                    assert!(unpacker.unpack(flags, cut, &mut out).is_err());
+                }
+            }
+        }
+        // A stream that does not say how long it is, and two frames.
+        let mut streamed = zstd::stream::encode_all(&long[..], 1).unwrap();
+        let mut out = Vec::new();
+        unpacker.unpack(ZSTD, &streamed, &mut out).unwrap();
+        assert!(out == long);
+        streamed.extend(zstd::bulk::compress(b"more", 1).unwrap());
+        unpacker.unpack(ZSTD, &streamed, &mut out).unwrap();
+        assert!(out == [&long[..], b"more"].concat());
+        assert!(unpacker.unpack(ZSTD, b"nothing", &mut out).is_err());
+    }
 }

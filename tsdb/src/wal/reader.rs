@@ -2,7 +2,7 @@
 use crate::encoding::crc;
 use crate::format::wal::{FIRST, FRAGMENT_HEADER, FULL, LAST, MIDDLE, PAGE, PAGE_END, SNAPPY, TYPE_MASK, ZSTD};
 
-use super::compress::decompress;
+use super::compress::Decompressor;
 
 /// A stretch of a segment that holds no readable record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub struct SegmentReader<'a> {
     /// After damage: only a first or full fragment makes sense again.
     resync_from: Option<(usize, &'static str)>,
     pub damages: Vec<Damage>,
+    unpacker: Decompressor,
 }
 
 enum Fragment<'a> {
@@ -32,7 +33,15 @@ enum Fragment<'a> {
 
 impl<'a> SegmentReader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        SegmentReader { bytes, at: 0, partial: Vec::new(), partial_start: None, resync_from: None, damages: Vec::new() }
+        SegmentReader {
+            bytes,
+            at: 0,
+            partial: Vec::new(),
+            partial_start: None,
+            resync_from: None,
+            damages: Vec::new(),
+            unpacker: Decompressor::default(),
+        }
     }
 
     /// Begins at `offset`, where a record must begin.
@@ -127,7 +136,7 @@ impl<'a> SegmentReader<'a> {
     }
 
     fn unpack(&mut self, flags: u8, packed: &[u8], start: usize, record: &mut Vec<u8>) -> bool {
-        match decompress(flags, packed, record) {
+        match self.unpacker.unpack(flags, packed, record) {
             Ok(()) => true,
             Err(m) => {
                 self.damages.push(Damage { from: start, to: self.at, reason: m.0 });

@@ -1,5 +1,7 @@
 //! What the tests of the store share: opening one, appending, reading everything back.
 #![allow(dead_code)]
+pub mod prometheus;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

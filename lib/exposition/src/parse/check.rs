@@ -10,6 +10,38 @@ pub fn check_text(body: &[u8], syntax: Syntax) {
     check_short_cut(body, syntax);
     for piece_bytes in [1, 40, 1000] {
         check_pieces(body, syntax, piece_bytes);
+        assert_eq!(starts(body, syntax, piece_bytes), starts(body, syntax, body.len()));
+    }
+}
+
+/// When every sample of `body` began, read in pieces of about `piece_bytes`.
+fn starts(body: &[u8], syntax: Syntax, piece_bytes: usize) -> Vec<i64> {
+    let (mut out, mut rest, mut progress) = (Vec::new(), body, Progress::default());
+    let mut window_bytes = piece_bytes.max(1);
+    loop {
+        let window = rest.get(..window_bytes).unwrap_or(rest);
+        let is_last = window.len() == rest.len();
+        let end = if is_last { window.len() } else { memchr::memrchr(b'\n', window).map_or(0, |i| i + 1) };
+        let piece = rest.get(..end).unwrap_or_default();
+        let mut parser = Parser::resume(piece, syntax, Limits::default(), progress, is_last);
+        while let Some(entry) = parser.next() {
+            match entry {
+                Ok(Entry::Sample(_)) if parser.is_start_line() => {}
+                Ok(Entry::Sample(_)) => match parser.start_ms() {
+                    Some(start) => out.push(start),
+                    None => break,
+                },
+                Ok(_) => {}
+                Err(_) => return out,
+            }
+        }
+        if is_last {
+            return out;
+        }
+        let (read, now) = parser.pause();
+        progress = now;
+        rest = rest.get(read..).unwrap_or_default();
+        window_bytes = if read == 0 { window_bytes * 2 } else { piece_bytes.max(1) };
     }
 }
 
@@ -77,7 +109,9 @@ struct Validating;
 
 impl FamilySink for Validating {
     type Error = ParseError;
-    fn family(&mut self, _name: &str, _metric_type: MetricType, _help: &str, _unit: &str) {}
+    fn family(&mut self, _name: &str, _metric_type: MetricType, _help: &str, _unit: &str) -> Result<(), ParseError> {
+        Ok(())
+    }
     fn series(&mut self, series: &ProtoSeries<'_>) -> Result<(), ParseError> {
         let mut labels = 0;
         series.labels(|_, _| labels += 1);

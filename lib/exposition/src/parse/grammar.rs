@@ -6,35 +6,40 @@ use ferula_model::{Exemplar, Labels, MetricType};
 
 use super::lexer::{Lexer, State, Token};
 use super::number::{self, NumberError};
+use super::start::Ahead;
 use super::{Entry, Limits, ParseError, Progress, Sample, Syntax, cut, quote_bytes};
 
 /// Reads one body from front to back. After an error or the end it stays there.
 #[derive(Clone, Debug)]
 pub struct Parser<'a> {
-    lexer: Lexer<'a>,
-    limits: Limits,
+    pub(super) lexer: Lexer<'a>,
+    pub(super) limits: Limits,
     /// Where the current entry begins.
-    start: usize,
+    pub(super) start: usize,
     /// Type of the family whose `# TYPE` came last: decides whether `le` and `quantile` are normalised.
-    metric_type: MetricType,
+    pub(super) metric_type: MetricType,
+    /// Length of the name the last `# HELP`, `# TYPE` or `# UNIT` line was about.
+    pub(super) family_bytes: usize,
+    /// What [`Parser::start_ms`] saw coming.
+    pub(super) ahead: Option<Ahead>,
     /// Name and label spans of the last sample; filled by the full parse only.
-    name: Option<Range<usize>>,
-    labels: Vec<LabelSpan>,
+    pub(super) name: Option<Range<usize>>,
+    pub(super) labels: Vec<LabelSpan>,
     exemplar: Option<ExemplarSpan>,
     exemplar_labels: Vec<LabelSpan>,
     done: bool,
     /// More of the body comes after `lexer.body`.
-    is_partial: bool,
+    pub(super) is_partial: bool,
     /// Of the pieces before.
     lines_before: usize,
-    has_ended: bool,
+    pub(super) has_ended: bool,
 }
 
 /// Both without their quotes.
 #[derive(Clone, Debug)]
-struct LabelSpan {
-    name: Range<usize>,
-    value: Range<usize>,
+pub(super) struct LabelSpan {
+    pub name: Range<usize>,
+    pub value: Range<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +67,8 @@ impl<'a> Parser<'a> {
             limits,
             start: 0,
             metric_type: progress.metric_type,
+            family_bytes: progress.family_bytes,
+            ahead: None,
             name: None,
             labels: Vec::new(),
             exemplar: None,
@@ -79,7 +86,8 @@ impl<'a> Parser<'a> {
         let read = self.start.min(self.lexer.body.len());
         let lines = memchr::memchr_iter(b'\n', self.lexer.body.get(..read).unwrap_or_default()).count();
         let before = self.lines_before + lines;
-        (read, Progress { metric_type: self.metric_type, before, has_ended: self.has_ended })
+        let (metric_type, family_bytes) = (self.metric_type, self.family_bytes);
+        (read, Progress { metric_type, family_bytes, before, has_ended: self.has_ended })
     }
 
     /// The type the last `# TYPE` line declared.
@@ -231,6 +239,7 @@ impl<'a> Parser<'a> {
             Token::MetricName => self.token_unquoted(),
             other => return Err(self.unexpected(&format!("expected metric name after {}", kind.as_str()), other)),
         };
+        self.family_bytes = name.len();
         if self.lexer.next() != Token::Text {
             return Err(format!("expected text in {}", kind.as_str()));
         }
@@ -466,7 +475,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn bytes(&self, range: &Range<usize>) -> &'a [u8] {
+    pub(super) fn bytes(&self, range: &Range<usize>) -> &'a [u8] {
         self.lexer.body.get(range.clone()).unwrap_or_default()
     }
 

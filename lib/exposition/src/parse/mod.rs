@@ -4,6 +4,7 @@
 //!  body bytes --> Parser::next() --> Entry::{Help, Type, Unit, Comment, Sample}
 //!                     |                                     | series: the raw text, e.g. b"up{job=\"a\"}"
 //!                     |                                     | value, timestamp, exemplar
+//!                     +-- start_ms(): when it began to count, from OpenMetrics' `_created` lines
 //!                     +-- labels(): name, unescaped pairs of the sample just returned (only asked for on a cache miss)
 //! ```
 //!
@@ -21,6 +22,7 @@ mod grammar;
 mod lexer;
 mod number;
 pub mod protobuf;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +68,7 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     metric_type: MetricType,
+    family_bytes: usize,
     /// Lines, or protobuf families, before.
     before: usize,
     /// OpenMetrics' end mark was read: nothing may follow.
@@ -81,7 +84,7 @@ impl Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Progress { metric_type: MetricType::Unknown, before: 0, has_ended: false }
+        Progress { metric_type: MetricType::Unknown, family_bytes: 0, before: 0, has_ended: false }
     }
 }
 

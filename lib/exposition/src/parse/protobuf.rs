@@ -29,6 +29,8 @@ pub struct ProtoSeries<'s> {
     extra: Option<(&'static str, &'s str)>,
     pub value: Value<'s>,
     pub t_ms: Option<i64>,
+    /// When the counter, summary or histogram began to count, in ms since 1970; 0 if the body does not say.
+    pub start_ms: i64,
     pub exemplars: &'s [Exemplar],
 }
 
@@ -48,7 +50,7 @@ impl ProtoSeries<'_> {
 /// Takes what a body holds. An error of its own ends the reading.
 pub trait FamilySink {
     type Error: From<ParseError>;
-    fn family(&mut self, name: &str, metric_type: MetricType, help: &str, unit: &str);
+    fn family(&mut self, name: &str, metric_type: MetricType, help: &str, unit: &str) -> Result<(), Self::Error>;
     fn series(&mut self, series: &ProtoSeries<'_>) -> Result<(), Self::Error>;
 }
 
@@ -83,7 +85,7 @@ pub fn resume_families<S: FamilySink>(
         if family.name.is_empty() && family.metrics == 0 {
             continue;
         }
-        sink.family(family.name, family.metric_type(), family.help, family.unit);
+        sink.family(family.name, family.metric_type(), family.help, family.unit)?;
         let mut fields = message;
         while let Some((field, content)) = next_field(&mut fields).map_err(at_family)? {
             let (METRIC, Content::Bytes(bytes)) = (field, content) else { continue };
@@ -241,6 +243,19 @@ impl<S: FamilySink> Emit<'_, S> {
         }
     }
 
+    fn start_ms(&self) -> i64 {
+        let m = self.metric;
+        let start = match self.family.metric_type() {
+            MetricType::Counter => m.counter.as_ref().and_then(|c| c.start_timestamp.as_ref()),
+            MetricType::Summary => m.summary.as_ref().and_then(|s| s.start_timestamp.as_ref()),
+            MetricType::Histogram | MetricType::GaugeHistogram => {
+                m.histogram.as_ref().and_then(|h| h.start_timestamp.as_ref())
+            }
+            _ => None,
+        };
+        start.map_or(0, ms)
+    }
+
     fn send(
         &mut self,
         suffix: &str,
@@ -275,6 +290,7 @@ impl<S: FamilySink> Emit<'_, S> {
             extra,
             value,
             t_ms: self.metric.timestamp_ms.filter(|t| *t != 0),
+            start_ms: self.start_ms(),
             exemplars,
         })
     }
@@ -392,9 +408,12 @@ fn float_histogram(h: &wire::Histogram, counter_reset_hint: CounterResetHint) ->
     }
 }
 
+fn ms(t: &wire::Timestamp) -> i64 {
+    t.seconds().saturating_mul(1000).saturating_add(i64::from(t.nanos()) / 1_000_000)
+}
+
 fn exemplar(e: &wire::Exemplar) -> Exemplar {
-    let t_ms =
-        e.timestamp.as_ref().map(|t| t.seconds().saturating_mul(1000).saturating_add(i64::from(t.nanos()) / 1_000_000));
+    let t_ms = e.timestamp.as_ref().map(ms);
     Exemplar { labels: Labels::from_pairs(e.label.iter().map(|p| (p.name(), p.value()))), value: e.value(), t_ms }
 }
 
@@ -406,8 +425,9 @@ mod tests {
 
     impl FamilySink for Lines {
         type Error = ParseError;
-        fn family(&mut self, name: &str, metric_type: MetricType, help: &str, unit: &str) {
-            self.0.push(format!("# {name} {} {help} {unit}", metric_type.as_str()));
+        fn family(&mut self, name: &str, kind: MetricType, help: &str, unit: &str) -> Result<(), ParseError> {
+            self.0.push(format!("# {name} {} {help} {unit}", kind.as_str()));
+            Ok(())
         }
         fn series(&mut self, s: &ProtoSeries<'_>) -> Result<(), ParseError> {
             let mut labels = String::new();
@@ -417,7 +437,8 @@ mod tests {
                 Value::Histogram(h) => format!("h(count {} schema {} {:?})", h.count, h.schema, h.positive_buckets),
                 Value::FloatHistogram(h) => format!("fh(count {})", h.count),
             };
-            self.0.push(format!("{labels}{value} {:?} {}", s.t_ms, s.exemplars.len()));
+            let start = if s.start_ms == 0 { String::new() } else { format!(" from {}", s.start_ms) };
+            self.0.push(format!("{labels}{value} {:?} {}{start}", s.t_ms, s.exemplars.len()));
             Ok(())
         }
     }
@@ -467,13 +488,17 @@ mod tests {
         let label = vec![wire::LabelPair { name: Some("a".into()), value: Some("b".into()) }];
         let counter = wire::Metric {
             label,
-            counter: Some(wire::Counter { value: Some(1.5), ..Default::default() }),
+            counter: Some(wire::Counter {
+                value: Some(1.5),
+                start_timestamp: Some(wire::Timestamp { seconds: Some(7), nanos: Some(5_999_999) }),
+                ..Default::default()
+            }),
             timestamp_ms: Some(5),
             ..Default::default()
         };
         assert_eq!(
             read(&[family(0, counter)], HistogramForms::default()).unwrap(),
-            ["# m counter h ", "__name__=m a=b 1.5 Some(5) 0"]
+            ["# m counter h ", "__name__=m a=b 1.5 Some(5) 0 from 7005"]
         );
         let quantile = vec![wire::Quantile { quantile: Some(1.0), value: Some(7.0) }];
         let summary = wire::Summary { sample_count: Some(2), sample_sum: Some(3.0), quantile, ..Default::default() };

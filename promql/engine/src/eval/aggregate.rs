@@ -75,10 +75,14 @@ pub(crate) struct GroupLabels {
 #[derive(Default)]
 struct Interned {
     of: Option<(u64, Hidden)>,
-    /// By the id of a label's name: whether it belongs to the key.
-    keeps: HashMap<u32, bool>,
+    /// The label names of the last series, and the places of those that belong to the key: series of a metric mostly
+    /// have the same names.
+    names: Vec<u32>,
+    kept: Vec<usize>,
     index: HashMap<Vec<(u32, u32)>, usize>,
+    /// The last series' key, and its group.
     key: Vec<(u32, u32)>,
+    group: Option<usize>,
 }
 
 impl<'a> Groups<'a> {
@@ -100,24 +104,31 @@ impl<'a> Groups<'a> {
         if self.interned.of != Some((table, hidden)) {
             self.interned = Interned { of: Some((table, hidden)), ..Interned::default() };
         }
-        let Interned { keeps, key, index, .. } = &mut self.interned;
+        let Interned { names, kept, key, index, group, .. } = &mut self.interned;
+        if names.len() != ids.len() || names.iter().zip(ids).any(|(name, (n, _))| name != n) {
+            names.clear();
+            names.extend(ids.iter().map(|(name, _)| *name));
+            let keeps = |name: &str| Self::keeps(self.a, name) && !c.id.hides(name);
+            kept.clear();
+            kept.extend((0..ids.len()).filter(|i| keeps(c.id.name_at(*i))));
+            *group = None;
+        }
+        let wanted = || kept.iter().filter_map(|i| ids.get(*i).copied());
+        if let Some(group) = *group
+            && wanted().eq(key.iter().copied())
+        {
+            return group;
+        }
         key.clear();
-        for (i, (name, value)) in ids.iter().enumerate() {
-            let keep = *keeps.entry(*name).or_insert_with(|| {
-                let name = c.id.name_at(i);
-                Self::keeps(self.a, name) && !c.id.hides(name)
-            });
-            if keep {
-                key.push((*name, *value));
-            }
-        }
-        if let Some(i) = index.get(key) {
-            return *i;
-        }
-        let group = self.of_text(c);
-        let key = self.interned.key.clone();
-        self.interned.index.insert(key, group);
-        group
+        key.extend(wanted());
+        let found = index.get(key).copied();
+        let found = found.unwrap_or_else(|| {
+            let group = self.of_text(c);
+            self.interned.index.insert(self.interned.key.clone(), group);
+            group
+        });
+        self.interned.group = Some(found);
+        found
     }
     fn of_text(&mut self, c: &Column) -> usize {
         let a = self.a;

@@ -27,6 +27,11 @@ pub(crate) struct Points {
     pub histogram_start_ms: Vec<i64>,
 }
 
+/// Written so that it vectorises: there is none nearly always.
+fn has_stale(values: &[f64]) -> bool {
+    values.iter().fold(false, |found, v| found | is_stale_nan(*v))
+}
+
 impl Points {
     pub fn clear(&mut self) {
         self.float_ms.clear();
@@ -60,7 +65,16 @@ impl Points {
                 all.iter_mut().for_each(|h| *h = hinter.hinted(h));
             }
             let starts = batch.start_ms.get(from..to);
-            match &batch.values {
+            match &mut batch.values {
+                Batch::Floats(v) if self.is_empty() && to - from == v.len() && starts.is_none_or(<[_]>::is_empty) => {
+                    // All there is, very often: taken over as it is.
+                    std::mem::swap(&mut self.float_ms, &mut batch.t_ms);
+                    std::mem::swap(&mut self.floats, v);
+                    if has_stale(&self.floats) {
+                        self.remove_stale();
+                    }
+                    continue;
+                }
                 Batch::Floats(v) => {
                     let (Some(t), Some(v)) = (batch.t_ms.get(from..to), v.get(from..to)) else { continue };
                     if let Some(s) = starts {
@@ -68,7 +82,7 @@ impl Points {
                         self.float_start_ms
                             .extend(s.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)).map(|(s, _)| *s));
                     }
-                    if v.iter().any(|v| is_stale_nan(*v)) {
+                    if has_stale(v) {
                         for (t, v) in t.iter().zip(v).filter(|(_, v)| !is_stale_nan(**v)) {
                             self.float_ms.push(*t);
                             self.floats.push(*v);
@@ -101,6 +115,12 @@ impl Points {
             self.histogram_start_ms.resize(self.histogram_ms.len(), 0);
         }
         Ok(())
+    }
+
+    fn remove_stale(&mut self) {
+        let mut values = self.floats.iter();
+        self.float_ms.retain(|_| values.next().is_some_and(|v| !is_stale_nan(*v)));
+        self.floats.retain(|v| !is_stale_nan(*v));
     }
 
     fn take_column(&mut self, c: &Column, grid: Grid) {
@@ -242,7 +262,7 @@ impl<'a> RangeVector<'a> {
                 let after = if v.extension == Some(RangeExtension::Smoothed) { q.semantics.lookback_ms } else { 0 };
                 let oldest = times.first_ms.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
                 let newest = times.last().saturating_add(after);
-                let set = select(q, v, oldest, newest, range_ms, grid.step_ms)?;
+                let set = select(q, v, oldest, newest, range_ms, grid.step_ms, false)?;
                 let stats_only = q.stats_only.contains(&v.span.start);
                 let current = SeriesWindows {
                     bounds: (oldest, newest),
@@ -356,8 +376,11 @@ impl<'a> SeriesWindows<'a> {
     /// Counts a series of floats that a kernel takes as a whole, by [`Plan`].
     pub fn account(&self) -> Result<(), QueryError> {
         if self.counted && self.q.samples.wants_steps() {
+            let mut seen = 0;
             for (step, (from, to)) in self.plan.bounds.iter().enumerate().filter(|(_, (from, to))| from < to) {
-                self.q.samples.add_read_at(step, u64::from(to - from));
+                let fresh = to.saturating_sub((*from).max(seen));
+                self.q.samples.add_read_at(step, u64::from(to - from), u64::from(fresh));
+                seen = *to;
             }
         }
         if self.counted {
@@ -392,13 +415,14 @@ impl<'a> SeriesWindows<'a> {
             }
             let samples = (fh - fl) as u64 + (hh - hl) as u64 * histogram_weight;
             read += samples;
-            fresh += fh.saturating_sub(fl.max(seen.0)) as u64;
-            fresh += hh.saturating_sub(hl.max(seen.1)) as u64 * histogram_weight;
+            let new =
+                fh.saturating_sub(fl.max(seen.0)) as u64 + hh.saturating_sub(hl.max(seen.1)) as u64 * histogram_weight;
+            fresh += new;
             seen = (fh, hh);
             widest = widest.max(samples);
             filled += 1;
             if self.counted && self.q.samples.wants_steps() {
-                self.q.samples.add_read_at(step, samples);
+                self.q.samples.add_read_at(step, samples, new);
             }
             pending += 1 + (samples >> 6);
             if pending > 1024 {
@@ -445,7 +469,7 @@ pub(crate) fn smoothed_instant<'a>(q: &'a Query<'a>, v: &VectorSelector, grid: G
     let lookback = q.semantics.lookback_ms;
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
     let newest = times.last().saturating_add(lookback);
-    let mut set = select(q, v, oldest, newest, 0, grid.step_ms)?;
+    let mut set = select(q, v, oldest, newest, 0, grid.step_ms, false)?;
     let mut batch = SampleBatch::default();
     let mut points = Points::default();
     let span = v.span;

@@ -63,7 +63,7 @@ pub(crate) fn reference(
     })
 }
 
-/// Opens a selection. Bounds are inclusive.
+/// Opens a selection. Bounds are inclusive. `newest_only`: nothing but each series' newest sample will be looked at.
 pub(crate) fn select(
     q: &Query<'_>,
     v: &VectorSelector,
@@ -71,6 +71,7 @@ pub(crate) fn select(
     end_ms: i64,
     range_ms: i64,
     step_ms: i64,
+    newest_only: bool,
 ) -> Result<Box<dyn SeriesSet>, QueryError> {
     let hints = match q.uses.get(&v.span.start) {
         Some(u) => SelectHints {
@@ -81,7 +82,7 @@ pub(crate) fn select(
         },
         None => SelectHints::default(),
     };
-    let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, ..hints };
+    let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, newest_only, ..hints };
     Ok(q.querier.select(q.ctx, q.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 
@@ -116,7 +117,8 @@ pub(crate) fn instant_of<'a>(
     let lookback = q.semantics.lookback_ms;
     // Left-open: a sample exactly one lookback ago is too old.
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
-    let set = select(q, v, oldest, times.last(), 0, grid.step_ms)?;
+    let looks_once = times.first_ms == times.last();
+    let set = select(q, v, oldest, times.last(), 0, grid.step_ms, looks_once)?;
     let (counted, stats_only) = (q.counts(grid), q.stats_only.contains(&v.span.start));
     let lane = move || Instants { q, times, oldest, counted, stats_only, take, batch: SampleBatch::default() };
     Ok(lanes(q, set, grid, lane(), Some(Box::new(move || Ok(lane())))))
@@ -242,7 +244,7 @@ impl<'a> Walk<'a> {
         self.any = true;
         self.samples += weight;
         if self.counted && self.q.samples.wants_steps() {
-            self.q.samples.add_read_at(self.step, weight);
+            self.q.samples.add_read_at(self.step, weight, weight);
         }
     }
 

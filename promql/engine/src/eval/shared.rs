@@ -34,7 +34,7 @@ struct Held {
     columns: Vec<Column>,
     read: u64,
     fresh: u64,
-    steps: Vec<u64>,
+    steps: Vec<(u64, u64)>,
 }
 
 impl Shared {
@@ -119,7 +119,8 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, id: usize, expr: &'a Expr, grid: Grid) 
         return Ok(from_vec(columns));
     }
     q.charge(columns.iter().map(Column::bytes).sum())?;
-    let steps = q.samples.steps().iter().zip(&steps).map(|(now, before)| now - before).collect();
+    let since = |(now, before): ((u64, u64), &(u64, u64))| (now.0 - before.0, now.1 - before.1);
+    let steps = q.samples.steps().into_iter().zip(&steps).map(since).collect();
     let held = Arc::new(Held {
         columns: columns.clone(),
         read: q.samples.read() - read,
@@ -132,8 +133,8 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, id: usize, expr: &'a Expr, grid: Grid) 
 
 fn again<'a>(q: &'a Query<'a>, held: Arc<Held>) -> Stream<'a> {
     q.samples.add_read(held.read, held.fresh);
-    for (step, n) in held.steps.iter().enumerate().filter(|(_, n)| **n > 0) {
-        q.samples.add_read_at(step, *n);
+    for (step, (n, fresh)) in held.steps.iter().enumerate().filter(|(_, (n, _))| *n > 0) {
+        q.samples.add_read_at(step, *n, *fresh);
     }
     let mut next = 0;
     stream(move || {

@@ -139,7 +139,10 @@ impl Kernel for Extrapolated<'_> {
                 }
             }
             let mut factor = s.factor;
-            if counter && increase > 0.0 && first >= 0.0 {
+            // Whether zero lies in the window at all can be told without a division, but where it is close.
+            let (sampled, edge) = (s.sampled * first, s.to_start * increase * 1.000_001);
+            let zero_is_outside = sampled > edge && sampled > 1e-290 && sampled < f64::MAX;
+            if counter && increase > 0.0 && first >= 0.0 && !zero_is_outside {
                 let to_zero = s.sampled * (first / increase);
                 if to_zero < s.to_start {
                     factor = (s.sampled + to_zero + s.to_end) / s.sampled;
@@ -157,8 +160,12 @@ impl Kernel for Extrapolated<'_> {
         self.resets.clear();
         self.next_reset = 0;
         if self.counter {
-            let falls = p.floats.windows(2).enumerate().filter(|(_, w)| w[1] < w[0]);
-            self.resets.extend(falls.map(|(i, _)| i + 1));
+            // Looked for without branches first: most counters never fall.
+            let pairs = || p.floats.iter().zip(p.floats.get(1..).unwrap_or(&[]));
+            if pairs().fold(false, |found, (before, v)| found | (v < before)) {
+                let falls = pairs().enumerate().filter(|(_, (before, v))| v < before);
+                self.resets.extend(falls.map(|(i, _)| i + 1));
+            }
             let starts = &p.float_start_ms;
             if self.q.semantics.start_timestamps && !starts.is_empty() {
                 let at = |i: usize| (p.float_ms[i], starts[i]);

@@ -83,6 +83,9 @@ pub struct GlobalConfig {
     pub always_scrape_classic_histograms: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_scrape_metrics: Option<bool>,
+    /// Not of the file: start times are wanted, which protobuf tells best.
+    #[serde(skip)]
+    pub prefers_protobuf: bool,
 }
 
 impl Default for GlobalConfig {
@@ -112,6 +115,7 @@ impl Default for GlobalConfig {
             convert_classic_histograms_to_nhcb: false,
             always_scrape_classic_histograms: false,
             extra_scrape_metrics: None,
+            prefers_protobuf: false,
         }
     }
 }
@@ -134,7 +138,7 @@ impl GlobalConfig {
             self.scrape_timeout = DEFAULT_TIMEOUT.min(self.scrape_interval);
         }
         if self.scrape_protocols.is_empty() {
-            let native = self.scrape_native_histograms == Some(true);
+            let native = self.scrape_native_histograms == Some(true) || self.prefers_protobuf;
             self.scrape_protocols = if native { NATIVE_PROTOCOLS.to_vec() } else { DEFAULT_PROTOCOLS.to_vec() };
         }
         if let Err(e) = protocol::check(&self.scrape_protocols) {
@@ -313,7 +317,7 @@ impl ScrapeConfig {
     fn resolve_protocols(&mut self, global: &GlobalConfig) -> Result<(), ConfigError> {
         let job = &self.job_name;
         if self.scrape_protocols.is_empty() {
-            let native = self.scrape_native_histograms == Some(true);
+            let native = self.scrape_native_histograms == Some(true) || global.prefers_protobuf;
             let of_global = &global.scrape_protocols;
             // A job's own switch decides, unless the global list was written by hand.
             self.scrape_protocols = match (native, of_global.as_slice()) {

@@ -188,6 +188,16 @@ impl State {
         }
     }
 
+    /// Time of the newest sample if that is a stale marker, and all samples are in chunks.
+    pub fn stale_since(&self) -> Option<i64> {
+        let has_chunks = !self.full.is_empty() || self.open_view().is_some();
+        (has_chunks && self.out_of_order().is_none() && self.is_stale()).then_some(self.last.t_ms)
+    }
+    /// A series that comes back: it goes on behind its stale marker, which is in a block. To be called while it is empty.
+    pub fn begin_behind(&mut self, last_ms: i64) {
+        (self.last.t_ms, self.last.value_bits) = (last_ms, ferula_model::STALE_NAN);
+    }
+
     /// Upstream's rules for a sample that is not older than the head takes: newer than the newest, or the very same.
     #[inline]
     pub fn check_float(&self, t_ms: i64, bits: u64) -> Result<(), AppendError> {
@@ -324,11 +334,12 @@ impl State {
         mint_ms: i64,
         maxt_ms: i64,
         reader: Option<&Reader>,
-        read: impl Fn(u64) -> Result<Mapping, Error>,
+        mut read: impl FnMut(u64) -> Result<Mapping, Error>,
     ) -> Result<Snapshot, Error> {
         let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
         let mut hidden = reader.map_or(0, |r| self.trail.hidden(older, r));
-        let mut chunks = Vec::new();
+        let wanted = self.full.len() - self.full.partition_point(|c| c.maxt_ms < mint_ms);
+        let mut chunks = Vec::with_capacity(wanted + 1);
         if let Some((encoding, first, bytes)) = self.open_view() {
             let samples = usize::from(encoding.count(bytes));
             let visible = samples.saturating_sub(hidden);
@@ -355,6 +366,14 @@ impl State {
         }
         chunks.reverse();
         Ok(Snapshot { chunks })
+    }
+
+    /// The newest sample, when it is a float, not after `maxt_ms` and visible to `reader`, and nothing came out of order.
+    pub fn newest_float(&self, maxt_ms: i64, reader: &Reader) -> Option<(i64, f64)> {
+        let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
+        let is_plain = !self.chunk.is_empty() && self.xor2().is_none() && self.out_of_order().is_none();
+        let is_seen = is_plain && self.last.t_ms <= maxt_ms && self.trail.hidden(older, reader) == 0;
+        is_seen.then(|| (self.last.t_ms, f64::from_bits(self.last.value_bits)))
     }
 
     /// Keeps a sample beside the chunks; `false` if one of its time is there. `commit` as in [`OutOfOrder::insert`].
@@ -388,10 +407,10 @@ impl State {
 
     /// After a restart: full chunks found in files. The newest sample's value is not known, so that a repetition of it
     /// in the log counts as a duplicate.
-    pub fn adopt(&mut self, chunks: Vec<FullChunk>) {
+    pub fn adopt(&mut self, chunks: Box<[FullChunk]>) {
         if let (Some(last), false) = (chunks.last(), self.has_samples()) {
             self.last.t_ms = last.maxt_ms;
-            self.full = chunks.into_boxed_slice();
+            self.full = chunks;
             // Unused while no chunk is open: how far the log has been read.
             self.next_cut_ms = i64::MIN;
         }
@@ -414,6 +433,14 @@ impl State {
         self.full = self.full.get(..at).unwrap_or(&[]).into();
         self.last.t_ms = self.full.last().map_or(i64::MIN, |c| c.maxt_ms);
         false
+    }
+    /// As [`State::is_covered`]; bounds of the full chunk that the sample is in.
+    pub fn covering(&mut self, t_ms: i64) -> Option<(i64, i64)> {
+        if !self.is_covered(t_ms) {
+            return None;
+        }
+        let at = self.full.partition_point(|c| c.maxt_ms < t_ms);
+        self.full.get(at).filter(|c| c.mint_ms <= t_ms).map(|c| (c.mint_ms, c.maxt_ms))
     }
     pub fn chunk_count(&self) -> usize {
         self.full.len() + usize::from(self.open_view().is_some())
