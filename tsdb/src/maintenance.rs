@@ -298,11 +298,12 @@ impl Db {
         self.fs.remove_dir_all(&gone).map_err(Error::io("removing", &gone))
     }
 
-    /// Marks samples of the inclusive range as deleted, in the head and in every block, durably.
+    /// Marks samples of the inclusive range as deleted, in the head and in every block, durably. No matchers at all mean
+    /// nothing, not everything: upstream has it so, and a slip of the hand should not cost all data.
     pub fn delete_series(&self, matcher_sets: &[Vec<Matcher>], mint_ms: i64, maxt_ms: i64) -> Result<(), Error> {
         self.wait_until_replayed()?;
         let _no_compaction = self.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-        for matchers in matcher_sets {
+        for matchers in matcher_sets.iter().filter(|m| !m.is_empty()) {
             for block in self.blocks().iter().filter(|b| b.overlaps(mint_ms, maxt_ms)) {
                 let series = select(&block.index, matchers)?;
                 if !series.is_empty() {

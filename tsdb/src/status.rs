@@ -51,7 +51,8 @@ impl TsdbStatus {
             let text = symbols.get(name);
             let Some(lists) = postings.values(name) else { continue };
             values.push((text.to_owned(), lists.len() as u64));
-            let bytes = lists.iter().map(|(v, l)| (symbols.get(*v).len() * l.len()) as u64).sum();
+            let of = |v: &u32| encoded_bytes(text) + encoded_bytes(symbols.get(*v));
+            let bytes = lists.iter().map(|(v, l)| (of(v) * l.len()) as u64).sum();
             memory.push((text.to_owned(), bytes));
             // Only the largest matter: names are made for these, not for every pair.
             let mut largest: Vec<(u32, u64)> = lists.iter().map(|(v, l)| (*v, l.len() as u64)).collect();
@@ -70,6 +71,11 @@ impl TsdbStatus {
         status.series_count_by_label_value_pair = top(pairs, limit);
         status
     }
+}
+
+/// What a string takes in upstream's labels, its length before it.
+fn encoded_bytes(text: &str) -> usize {
+    text.len() + if text.len() < 255 { 1 } else { 4 }
 }
 
 fn top(mut ranking: Ranking, limit: usize) -> Ranking {

@@ -442,3 +442,66 @@ fn head_chunks_that_cannot_be_written_stay_in_memory() {
     let again = open(Arc::new(fs.kill_image()), Path::new(DIR), options());
     assert!(read_all(&*again) == want, "chunks that are not in the files come back from the log");
 }
+
+#[test]
+fn labels_of_a_selection_are_those_of_its_series() {
+    use ferula_model::MatchOp;
+    let fs = Arc::new(Faulty::default());
+    let db = open(fs, Path::new(DIR), options());
+    // Some names have few values, some one for each series, some are rare.
+    let all: Vec<_> = (0..3000)
+        .map(|i| {
+            let mut pairs = vec![
+                ("__name__".to_owned(), format!("m{}", i % 7)),
+                ("job".to_owned(), format!("j{}", i % 3)),
+                ("pod".to_owned(), format!("p{i:04}")),
+            ];
+            if i % 50 == 0 {
+                pairs.push(("zone".to_owned(), format!("z{}", i % 4)));
+            }
+            if i == 2999 {
+                pairs.push(("rare".to_owned(), "x".to_owned()));
+            }
+            ferula_model::Labels::from_pairs(pairs)
+        })
+        .collect();
+    let check = |db: &ferula_tsdb::Db| {
+        let q = db.querier(i64::MIN, i64::MAX).unwrap();
+        for (op, name, value) in [
+            (MatchOp::Equal, "job", "j1"),
+            (MatchOp::NotEqual, "job", "j1"),
+            (MatchOp::RegexMatch, "pod", "p00.*"),
+            (MatchOp::Equal, "pod", "p2999"),
+            (MatchOp::NotEqual, "zone", ""),
+            (MatchOp::Equal, "job", "nobody"),
+        ] {
+            let m = [Matcher::new(op, name, value).unwrap()];
+            let of = |l: &&ferula_model::Labels| m[0].matches(l.get(name).unwrap_or(""));
+            let chosen: Vec<_> = all.iter().filter(of).collect();
+            let names: std::collections::BTreeSet<&str> =
+                chosen.iter().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
+            let got = q.label_names(&QueryContext::background(), &LabelHints::default(), &m).unwrap().0;
+            assert_eq!(got, names.into_iter().collect::<Vec<_>>(), "{m:?}");
+            for name in ["job", "pod", "zone", "rare", "none"] {
+                let values: std::collections::BTreeSet<&str> = chosen.iter().filter_map(|l| l.get(name)).collect();
+                let got = q.label_values(&QueryContext::background(), name, &LabelHints::default(), &m).unwrap().0;
+                assert_eq!(got, values.into_iter().collect::<Vec<_>>(), "{name} of {m:?}");
+            }
+        }
+    };
+    let fill = |t_ms: i64| {
+        let mut app = db.appender();
+        for l in &all {
+            append(&mut *app, l, t_ms, 1.0).unwrap();
+        }
+        app.commit(Durability::Written).unwrap();
+    };
+    fill(0);
+    check(&db);
+    // And of a block: the head keeps a series that no selection has.
+    (1..4).for_each(|hour| fill(hour * 3_600_000));
+    put(&db, &labels("__name__=other"), 12 * 3_600_000, 1.0).unwrap();
+    db.compact().unwrap();
+    assert!(!db.blocks().is_empty() && db.head().series_count() == 1);
+    check(&db);
+}

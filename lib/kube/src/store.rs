@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::packed::{Packed, pack, prune, unpack};
+
 /// Which objects of a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scope {
@@ -31,9 +33,6 @@ pub struct WatchEvents {
     pub deleted: AtomicU64,
     pub failures: AtomicU64,
 }
-
-/// An object as kept: the JSON of its slim form, a third of what the same takes as strings, lists and maps.
-type Packed = Arc<[u8]>;
 
 /// Objects of one resource in one scope, by `namespace/name` (or `name`).
 pub struct Store<K> {
@@ -104,7 +103,7 @@ where
         match event {
             Ok(Event::Init) => listing.clear(),
             Ok(Event::InitApply(k)) => {
-                let (key, Some(packed)) = (key(&k), pack(k)) else { return };
+                let (key, Some(packed)) = (key(&k), keep(k)) else { return };
                 // A list that comes again brings mostly what is known: it costs no second copy.
                 let known = self.objects().get(&key).filter(|known| **known == packed).cloned();
                 listing.insert(key, known.unwrap_or(packed));
@@ -115,7 +114,7 @@ where
             }
             Ok(Event::Apply(k)) => {
                 self.events.applied.fetch_add(1, Ordering::Relaxed);
-                let (key, Some(packed)) = (key(&k), pack(k)) else { return };
+                let (key, Some(packed)) = (key(&k), keep(k)) else { return };
                 self.objects().insert(key, packed);
                 self.changed();
             }
@@ -139,18 +138,9 @@ where
     }
 }
 
-/// Strings, lists and maps always have a JSON form. What only the watch needs, or nobody, stays out.
-fn pack<K: Resource + Serialize>(mut object: K) -> Option<Packed> {
-    let meta = object.meta_mut();
-    meta.resource_version = None;
-    if let Some(owners) = &mut meta.owner_references {
-        owners.retain(|o| o.controller == Some(true));
-        for owner in owners {
-            owner.uid.clear();
-            owner.api_version.clear();
-        }
-    }
-    serde_json::to_vec(&object).ok().map(Arc::from)
+fn keep<K: Resource + Serialize>(mut object: K) -> Option<Packed> {
+    prune(object.meta_mut());
+    pack(&object)
 }
 
 impl<K: DeserializeOwned> Store<K> {
@@ -158,11 +148,11 @@ impl<K: DeserializeOwned> Store<K> {
     pub fn all(&self) -> impl Iterator<Item = K> + use<K> {
         let mut all: Vec<(String, Packed)> = self.objects().iter().map(|(k, v)| (k.clone(), Arc::clone(v))).collect();
         all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        all.into_iter().filter_map(|(_, packed)| serde_json::from_slice(&packed).ok())
+        all.into_iter().filter_map(|(_, packed)| unpack(&packed))
     }
     pub fn get(&self, namespace: &str, name: &str) -> Option<K> {
         let packed = self.objects().get(&key_of(namespace, name)).cloned()?;
-        serde_json::from_slice(&packed).ok()
+        unpack(&packed)
     }
 }
 

@@ -1,6 +1,5 @@
 //! `azure_sd_configs`: virtual machines of a subscription, those of scale sets included.
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ferula_model::Labels;
@@ -89,10 +88,7 @@ impl Refresh for AzureSd {
                 self.environment.to_uppercase()
             )));
         }
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
+        Ok(())
     }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()

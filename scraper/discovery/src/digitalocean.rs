@@ -1,5 +1,4 @@
 //! `digitalocean_sd_configs`: droplets.
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -94,12 +93,6 @@ impl Refresh for DigitalOceanSd {
     const NAME: &'static str = "digitalocean";
     type Session = Api;
 
-    fn check(&self) -> Result<(), Error> {
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
-    }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()
     }

@@ -1,6 +1,5 @@
 //! `docker_sd_configs`: the containers of a Docker daemon, one target per network address and port.
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use ferula_model::Labels;
@@ -149,11 +148,7 @@ impl Refresh for DockerSd {
     type Session = Api;
 
     fn check(&self) -> Result<(), Error> {
-        check_host(&self.host)?;
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
+        check_host(&self.host)
     }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()

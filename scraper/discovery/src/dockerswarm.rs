@@ -1,6 +1,5 @@
 //! `dockerswarm_sd_configs`: services, tasks and nodes of a swarm.
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use ferula_model::Labels;
@@ -36,13 +35,10 @@ impl Refresh for DockerSwarmSd {
     fn check(&self) -> Result<(), Error> {
         check_host(&self.host)?;
         match self.role.as_str() {
-            "services" | "nodes" | "tasks" => self.http_config().validate().map_err(Error::Config),
+            "services" | "nodes" | "tasks" => Ok(()),
             "" => Err(Error::Config("role missing (one of: tasks, services, nodes)".into())),
             other => Err(Error::Config(format!("invalid role {other}, expected tasks, services, or nodes"))),
         }
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
     }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()

@@ -78,10 +78,7 @@ impl Refresh for Ec2Sd {
         if self.filters.iter().any(|f| f.values.is_empty()) {
             return Err(Error::Config("EC2 SD configuration filter values cannot be empty".into()));
         }
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
+        Ok(())
     }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()

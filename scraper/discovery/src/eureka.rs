@@ -1,5 +1,4 @@
 //! `eureka_sd_configs`: the instances of every app of a Eureka server.
-use std::path::Path;
 use std::time::Duration;
 
 use ferula_model::Labels;
@@ -37,10 +36,7 @@ impl Refresh for EurekaSd {
         if url.as_ref().and_then(url::Url::host_str).unwrap_or("").is_empty() {
             return Err(Error::Config("eureka_sd: invalid eureka server URL".into()));
         }
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
+        Ok(())
     }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()

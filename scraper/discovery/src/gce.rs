@@ -3,6 +3,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ferula_model::Labels;
+use ferula_net::client::config::HttpConfigured;
 use ferula_net::client::{ClientConfig, Request, jwt};
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
@@ -144,6 +145,14 @@ struct Item {
     value: String,
 }
 
+/// It has no such settings.
+impl HttpConfigured for GceSd {
+    fn http_config(&self) -> ClientConfig {
+        ClientConfig::default()
+    }
+    fn set_http_directory(&mut self, _: &Path) {}
+}
+
 impl Refresh for GceSd {
     const NAME: &'static str = "gce";
     type Session = Session;
@@ -157,7 +166,6 @@ impl Refresh for GceSd {
         }
         Ok(())
     }
-    fn join(&mut self, _: &Path) {}
     fn interval(&self) -> Duration {
         self.refresh_interval.std()
     }

@@ -24,9 +24,6 @@ impl Refresh for HttpSd {
     fn check(&self) -> Result<(), Error> {
         self.validate()
     }
-    fn join(&mut self, dir: &std::path::Path) {
-        self.set_http_directory(dir);
-    }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()
     }

@@ -37,9 +37,11 @@ pub(crate) trait Provider: SdConfig {
 
 impl<R: Refresh> SdConfig for R {
     fn validate(&self) -> Result<(), Error> {
-        self.check()
+        self.check()?;
+        self.http_config().validate().map_err(Error::Config)
     }
     fn set_directory(&mut self, dir: &Path) {
+        self.set_http_directory(dir);
         self.join(dir);
     }
 }

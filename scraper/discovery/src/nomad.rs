@@ -1,5 +1,4 @@
 //! `nomad_sd_configs`: the services of Nomad's own registry.
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -63,10 +62,7 @@ impl Refresh for NomadSd {
         if self.server.trim().is_empty() {
             return Err(Error::Config("nomad SD configuration requires a server address".into()));
         }
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
+        Ok(())
     }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()

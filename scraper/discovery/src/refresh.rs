@@ -2,22 +2,26 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ferula_net::client::config::HttpConfigured;
+
 use crate::error::Error;
 use crate::group::TargetGroup;
 use crate::manager::Publisher;
 use crate::metrics::Metrics;
 
 /// A configuration whose targets are asked for on an interval, all of them every time.
-pub(crate) trait Refresh: Clone + Send + Sync + 'static {
+pub(crate) trait Refresh: HttpConfigured + Clone + Send + Sync + 'static {
     /// As in `<name>_sd_configs`, and in metrics.
     const NAME: &'static str;
     /// What is kept between refreshes: clients, tokens.
     type Session: Send;
 
-    /// What upstream refuses, in its words.
-    fn check(&self) -> Result<(), Error>;
-    /// Joins relative file names to the configuration file's directory.
-    fn join(&mut self, dir: &Path);
+    /// What upstream refuses, in its words, besides its HTTP settings.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Joins relative file names of its own to the configuration file's directory.
+    fn join(&mut self, _dir: &Path) {}
     fn interval(&self) -> Duration;
     /// How long one refresh may take: nothing hangs for ever.
     fn timeout(&self) -> Duration {

@@ -71,10 +71,9 @@ impl Refresh for ScalewaySd {
         if self.access_key.is_empty() {
             return refuse("access_key is mandatory");
         }
-        self.http_config().validate().map_err(Error::Config)
+        Ok(())
     }
     fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
         join_path(dir, &mut self.secret_key_file);
     }
     fn interval(&self) -> Duration {

@@ -1,5 +1,4 @@
 //! `vultr_sd_configs`: instances of Vultr.
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,12 +25,6 @@ impl Refresh for VultrSd {
     const NAME: &'static str = "vultr";
     type Session = Api;
 
-    fn check(&self) -> Result<(), Error> {
-        self.http_config().validate().map_err(Error::Config)
-    }
-    fn join(&mut self, dir: &Path) {
-        self.set_http_directory(dir);
-    }
     fn interval(&self) -> Duration {
         self.refresh_interval.std()
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Labels, SystemClock};
 use ferula_scraper_scrape::{Health, ScrapeManager, ScrapeOptions, TargetSnapshot};
-use support::{Answer, Server, Store, job, until};
+use support::{Answer, Server, Store, gzip, job, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -62,6 +62,23 @@ async fn misbehave(kind: &str, socket: &mut TcpStream) -> std::io::Result<()> {
         "short body" => socket.write_all(format!("{head}content-length: 1000\r\n\r\na 1\n").as_bytes()).await,
         "broken chunks" => {
             socket.write_all(format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\na 1\n").as_bytes()).await
+        }
+        "length and chunks" => {
+            let both =
+                "content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n4\r\na 1\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n";
+            socket.write_all(format!("{head}{both}").as_bytes()).await
+        }
+        "endless trailer" => {
+            socket.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n4\r\na 1\n\r\n0\r\n").as_bytes()).await?;
+            loop {
+                socket.write_all(format!("x-a: {}\r\n", "y".repeat(1000)).as_bytes()).await?;
+            }
+        }
+        "reset" | "reset in the body" => {
+            if kind != "reset" {
+                socket.write_all(format!("{head}content-length: 1000\r\n\r\na 1\n").as_bytes()).await?;
+            }
+            socket.set_zero_linger() // closed at once, with RST
         }
         "two lengths" => {
             socket.write_all(format!("{head}content-length: 4\r\ncontent-length: 8\r\n\r\na 1\nb 2\n").as_bytes()).await
@@ -165,6 +182,9 @@ async fn slow_and_broken_connections_end_with_a_reason() {
         ("silence", "context deadline exceeded"),
         ("endless 1xx", "context deadline exceeded"),
         ("endless header", ""),
+        ("endless trailer", ""),
+        ("reset", ""),
+        ("reset in the body", ""),
         ("short body", ""),
         ("broken chunks", ""),
         ("two lengths", ""),
@@ -205,6 +225,8 @@ async fn odd_bodies_are_read_or_refused_quickly() {
         ("far future", Answer::text("a 1 99999999999999\nb 2\n"), ""),
         ("overflowing time", Answer::text("a 1 99999999999999999999\n"), "value out of range"),
         ("protobuf", Answer::typed("application/vnd.google.protobuf", "\u{1}\u{2}"), ""),
+        ("families without names", Answer::raw(PROTOBUF_GZIP, &gzip(&[0; 1 << 16], 12 << 4)), ""),
+        ("long ago", Answer::text("a 1 5\nb 2\n"), ""),
     ];
     at_once(kinds.map(|(kind, answer, error)| async move {
         let server = Server::start(answer).await;
@@ -216,6 +238,47 @@ async fn odd_bodies_are_read_or_refused_quickly() {
         }
     }))
     .await;
+}
+
+const PROTOBUF_GZIP: &str = "content-type: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited\r\ncontent-encoding: gzip\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_series_than_allowed_are_only_counted() {
+    let page: String = (0..300_000).map(|i| format!("m{{i=\"{i}\"}} 1\n")).collect();
+    let server = Server::start(Answer::gzip(page.as_bytes(), 1)).await;
+    let scraped = scrape(server.address(), "sample_limit: 100").await;
+    expect_error(&scraped, "a flood of series", "sample limit exceeded");
+    assert!(scraped.store.label_sets().len() < 200);
+    assert!(scraped.budget.peak_bytes() < 4 << 20, "{}", scraped.budget.peak_bytes());
+}
+
+/// What the body says must not depend on which of two lengths is believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_smuggled_behind_a_body() {
+    let scraped = scrape(hostile("length and chunks").await, "").await;
+    let own: Vec<String> = scraped.store.samples().into_keys().filter(|k| k.contains("job=\"j\"")).collect();
+    let is_read = own.iter().any(|k| k.contains("__name__=\"a\""));
+    assert_eq!(own.len(), if is_read { 6 } else { 5 }, "{own:?}");
+    assert_eq!(scraped.target.health, if is_read { Health::Up } else { Health::Down });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_that_took_too_long_gives_its_connection_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (closed, mut is_closed) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let closed = closed.clone();
+            tokio::spawn(async move {
+                let mut request = [0u8; 4096];
+                while socket.read(&mut request).await.is_ok_and(|n| n > 0) {} // never answers
+                let _ = closed.send(());
+            });
+        }
+    });
+    expect_error(&scrape(address, "").await, "silence", "context deadline exceeded");
+    tokio::time::timeout(Duration::from_secs(30), is_closed.recv()).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

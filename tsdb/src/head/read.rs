@@ -12,6 +12,9 @@ use super::{Head, Intervals};
 use crate::error::Error;
 use crate::query::select::LabelIndex;
 
+/// Series that are looked at in one go.
+const SERIES_AT_ONCE: usize = 256;
+
 /// The head's index while its postings are locked for reading: creation of series waits meanwhile.
 pub struct HeadIndex<'a> {
     head: &'a Head,
@@ -60,9 +63,29 @@ impl Head {
     pub fn all_label_names(&self) -> BTreeSet<String> {
         self.index().postings.names().map(|n| self.symbols.get(n).to_owned()).collect()
     }
-    pub fn label_names_of(&self, series: &[Arc<MemSeries>]) -> BTreeSet<String> {
-        let ids: HashSet<u32> = series.iter().flat_map(|s| s.symbols()).map(|(n, _)| *n).collect();
-        ids.into_iter().map(|n| self.symbols.get(n).to_owned()).collect()
+    /// Names of labels that any of the series of these ascending references has.
+    pub fn label_names_among(&self, refs: &[u32]) -> BTreeSet<String> {
+        // A name of few values is asked through their postings; the first list mostly has one of many series.
+        let (mut found, mut unknown) = (HashSet::new(), HashSet::new());
+        let index = self.index();
+        for name in index.postings.names() {
+            let Some(values) = index.postings.values(name) else { continue };
+            if values.len() > refs.len() / 8 {
+                unknown.insert(name);
+            } else if values.values().any(|list| list.has_any(refs)) {
+                found.insert(name);
+            }
+        }
+        drop(index);
+        for some in refs.chunks(SERIES_AT_ONCE) {
+            if unknown.is_empty() {
+                break;
+            }
+            for s in self.series_of(some) {
+                found.extend(s.symbols().iter().map(|(n, _)| *n).filter(|n| unknown.remove(n)));
+            }
+        }
+        found.into_iter().map(|n| self.symbols.get(n).to_owned()).collect()
     }
     /// Whether anything of the head's is deleted.
     pub fn has_deleted(&self) -> bool {

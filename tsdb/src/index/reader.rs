@@ -1,16 +1,17 @@
 //! Reading an index over a mapping. Sections are checked when the file is opened, series and postings when they are read.
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ferula_fs::Mapping;
 use ferula_model::Labels;
+use hashbrown::{HashMap, HashSet};
 
 use super::ChunkMeta;
 use crate::encoding::{Malformed, Reader, crc};
 use crate::error::{CUT, Error};
 use crate::format::index::{HEADER, MAGIC, SERIES_ALIGN, TOC, V1, V2};
-use crate::head::postings::union;
+use crate::head::postings::{overlap, union};
 use crate::query::select::LabelIndex;
 
 /// Of the postings table only every so many entries of a name are kept in memory.
@@ -271,6 +272,71 @@ impl IndexReader {
             self.whole().map(|()| labels)
         };
         read(chunks).map_err(self.damaged(series as usize * SERIES_ALIGN))
+    }
+
+    /// Symbols of a series' names and values, in order: cheaper than its labels.
+    fn pairs(&self, series: u32, mut each: impl FnMut(u64, u64)) -> Result<(), Malformed> {
+        let mut r = Reader::new(self.series_body(series)?);
+        for _ in 0..r.count(2)? {
+            each(r.uvarint()?, r.uvarint()?);
+        }
+        Ok(())
+    }
+    /// Names of labels that any of these series has. `go_on` is asked for each series.
+    pub fn label_names_of<E: From<Error>>(
+        &self,
+        series: &[u32],
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<BTreeSet<String>, E> {
+        let mut found: HashSet<u64> = HashSet::new();
+        for s in series {
+            go_on()?;
+            self.pairs(*s, |name, _| {
+                found.insert(name);
+            })
+            .map_err(self.damaged(*s as usize * SERIES_ALIGN))?;
+        }
+        Ok(self.texts(found.into_iter())?)
+    }
+    /// Values of `name` that any of these ascending series has. `go_on` is asked for each series, or value, looked at.
+    pub fn label_values_of<E: From<Error>>(
+        &self,
+        series: &[u32],
+        name: &str,
+        mut go_on: impl FnMut() -> Result<(), E>,
+    ) -> Result<BTreeSet<String>, E> {
+        if self.value_count(name) <= series.len() / 8 {
+            let mut lists = Vec::new();
+            self.walk(name, "", |value, postings| {
+                lists.push((value.to_owned(), postings));
+                true
+            })
+            .map_err(self.damaged(0))?;
+            let mut out = BTreeSet::new();
+            for (value, postings) in lists {
+                go_on()?;
+                if overlap(&self.postings_at(postings)?, series) {
+                    out.insert(value);
+                }
+            }
+            return Ok(out);
+        }
+        let (mut known, mut found): (HashMap<u64, bool>, HashSet<u64>) = Default::default();
+        for s in series {
+            go_on()?;
+            let result = self.pairs(*s, |n, v| {
+                // The same few names over and over: each is read once.
+                if *known.entry(n).or_insert_with(|| self.symbol(n) == Ok(name)) {
+                    found.insert(v);
+                }
+            });
+            result.map_err(self.damaged(*s as usize * SERIES_ALIGN))?;
+        }
+        Ok(self.texts(found.into_iter())?)
+    }
+    fn texts(&self, symbols: impl Iterator<Item = u64>) -> Result<BTreeSet<String>, Error> {
+        let texts = symbols.map(|s| self.symbol(s).map(str::to_owned)).collect::<Result<_, _>>();
+        texts.and_then(|t| self.whole().map(|()| t)).map_err(self.damaged(0))
     }
 
     pub fn label_names(&self) -> impl Iterator<Item = &str> {

@@ -1,8 +1,7 @@
 //! Reading one block. Damage makes the affected part of the answer a warning, not an error.
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ferula_model::{Charge, Labels, Matcher};
+use ferula_model::{Charge, Matcher};
 use ferula_storage::{
     Annotations, LabelHints, Querier, QueryContext, QueryStats, SampleBatch, SampleIter, SelectHints, Series,
     SeriesSet, StorageError,
@@ -41,22 +40,14 @@ impl BlockQuerier {
         notes.warn(format!("block {}: {e}", self.block.meta.ulid));
         notes
     }
-    /// Collects strings from the labels of the series that match.
-    fn collect(
-        &self,
-        ctx: &QueryContext,
-        matchers: &[Matcher],
-        mut each: impl FnMut(&Labels, &mut BTreeSet<String>),
-    ) -> Result<BTreeSet<String>, StorageError> {
-        let (refs, _charge) = self.refs(ctx, matchers)?;
-        let (mut out, mut chunks) = (BTreeSet::new(), Vec::new());
-        for (i, r) in refs.into_iter().enumerate() {
-            if i % CHECK_EVERY == 0 {
-                ctx.check()?;
-            }
-            each(&self.block.index.series(r, &mut chunks)?, &mut out);
-        }
-        Ok(out)
+}
+
+/// To be called often: looks at deadline and cancellation now and then.
+fn checks(ctx: &QueryContext) -> impl FnMut() -> Result<(), StorageError> + '_ {
+    let mut n = 0usize;
+    move || {
+        n += 1;
+        if n.is_multiple_of(CHECK_EVERY) { Ok(ctx.check()?) } else { Ok(()) }
     }
 }
 
@@ -101,13 +92,8 @@ impl Querier for BlockQuerier {
         let values = if matchers.is_empty() {
             self.block.index.label_values(name)?.into_iter().collect()
         } else {
-            self.collect(ctx, matchers, |l, out| {
-                if let Some(v) = l.get(name)
-                    && !out.contains(v)
-                {
-                    out.insert(v.to_owned());
-                }
-            })?
+            let (refs, _charge) = self.refs(ctx, matchers)?;
+            self.block.index.label_values_of(&refs, name, checks(ctx))?
         };
         Ok(limited(values, hints.limit))
     }
@@ -121,13 +107,8 @@ impl Querier for BlockQuerier {
         let names = if matchers.is_empty() {
             self.block.index.label_names().map(str::to_owned).collect()
         } else {
-            self.collect(ctx, matchers, |l, out| {
-                for (n, _) in l.iter() {
-                    if !out.contains(n) {
-                        out.insert(n.to_owned());
-                    }
-                }
-            })?
+            let (refs, _charge) = self.refs(ctx, matchers)?;
+            self.block.index.label_names_of(&refs, checks(ctx))?
         };
         Ok(limited(names, hints.limit))
     }

@@ -113,8 +113,10 @@ impl Querier for HeadQuerier {
         let names = if matchers.is_empty() {
             self.head.all_label_names()
         } else {
-            let (series, _charge) = self.series(ctx, matchers)?;
-            self.head.label_names_of(&series)
+            ctx.check()?;
+            let refs = select(&self.head.index(), matchers)?;
+            let _charge = ctx.budget.charge(refs.len() as u64 * SERIES_BYTES)?;
+            self.head.label_names_among(&refs)
         };
         Ok(limited(names, hints.limit))
     }

@@ -33,10 +33,8 @@ pub struct Body {
 const STEP_BYTES: usize = 64 << 10;
 
 impl Body {
-    fn empty(limits: &BodyLimits, expected_bytes: usize) -> Result<Body, Error> {
-        let mut body = Body { bytes: Vec::new(), charge: limits.budget.charge(0)? };
-        body.reserve(expected_bytes)?;
-        Ok(body)
+    fn empty(limits: &BodyLimits) -> Result<Body, Error> {
+        Ok(Body { bytes: Vec::new(), charge: limits.budget.charge(0)? })
     }
 
     /// Room for `more` bytes, charged before it is allocated.
@@ -62,13 +60,9 @@ impl Body {
         Ok(())
     }
 
-    /// Takes all of `incoming`. `expected_bytes` is a guess that saves growing, such as the size of last time.
-    pub(super) async fn collect(
-        mut incoming: Incoming,
-        limits: &BodyLimits,
-        expected_bytes: usize,
-    ) -> Result<Body, Error> {
-        let mut body = Body::empty(limits, expected_bytes)?;
+    /// Takes all of `incoming`.
+    pub(super) async fn collect(mut incoming: Incoming, limits: &BodyLimits) -> Result<Body, Error> {
+        let mut body = Body::empty(limits)?;
         while let Some(frame) = incoming.frame().await {
             let frame = frame.map_err(|e| Error::Body(innermost(&e)))?;
             if let Some(data) = frame.data_ref() {
@@ -80,8 +74,8 @@ impl Body {
 
     /// The gzip-compressed `self`, uncompressed. Blocks for as long as that takes; memory is bounded by the limits
     /// whatever the ratio.
-    pub fn gunzip(self, limits: &BodyLimits, expected_bytes: usize) -> Result<Body, Error> {
-        let (mut body, mut refused) = (Body::empty(limits, expected_bytes)?, None);
+    pub(super) fn gunzip(self, limits: &BodyLimits) -> Result<Body, Error> {
+        let (mut body, mut refused) = (Body::empty(limits)?, None);
         let sink = Sink { body: &mut body, bytes_max: limits.bytes_max, refused: &mut refused };
         let mut decoder = flate2::write::MultiGzDecoder::new(sink);
         let done = decoder.write_all(&self.bytes).and_then(|()| decoder.try_finish());

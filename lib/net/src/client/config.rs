@@ -369,6 +369,14 @@ fn validate_proxy(url: &Secret, no_proxy: &str, from_environment: bool, headers:
     Ok(())
 }
 
+/// What [`crate::http_config_struct`] makes: a configuration with the fields of `http_config` among its own.
+pub trait HttpConfigured {
+    /// The fields that say how to reach the server.
+    fn http_config(&self) -> ClientConfig;
+    /// Joins the relative file names among them to the configuration file's directory.
+    fn set_http_directory(&mut self, dir: &std::path::Path);
+}
+
 /// Declares a configuration struct whose own fields stand beside all fields of `http_config`, as YAML has it: serde's
 /// `flatten` would lose strictness and places in errors. Gives `Default`, `http_config()` and `set_http_directory()`.
 #[macro_export]
@@ -465,6 +473,15 @@ macro_rules! http_config_struct {
                 self.bearer_token_file = http.bearer_token_file;
                 self.tls_config = http.tls_config;
                 self.http_headers = http.http_headers;
+            }
+        }
+
+        impl $crate::client::config::HttpConfigured for $name {
+            fn http_config(&self) -> $crate::client::config::ClientConfig {
+                $name::http_config(self)
+            }
+            fn set_http_directory(&mut self, dir: &std::path::Path) {
+                $name::set_http_directory(self, dir);
             }
         }
     };

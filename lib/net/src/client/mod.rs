@@ -1,7 +1,8 @@
 //! The HTTP client of every role: scraping, discovery, notifications, remote write.
 //!
 //! ```text
-//!  Client::new(&ClientConfig) -- send(Request) --> redirects (<= 10) --> Response -- body(limits) --> Body -- gunzip()
+//!  Client::new(&ClientConfig) -- send(Request) --> redirects (<= 10) --> Response -- uncompressed(limits) --> Body
+//!       |                                                                     `- chunk() ... --> Inflow
 //!       |  keep-alive pool per host                 credentials stay with host, scheme and port
 //!       +- TLS built at the first https request, again when its files changed
 //!       +- connect: straight, through a proxy, or to a Unix socket; oauth2: a token at hand, or a new one
@@ -110,10 +111,6 @@ impl Response {
     pub fn into_parts(self) -> (StatusCode, HeaderMap, Incoming) {
         (self.status, self.headers, self.incoming)
     }
-    /// The body as sent, compressed or not, within the limits.
-    pub async fn body(self, limits: &BodyLimits, expected_bytes: usize) -> Result<Body, Error> {
-        Body::collect(self.incoming, limits, expected_bytes).await
-    }
     /// The next bytes of the body as sent, `None` at its end. For bodies read as they come: see [`Inflow`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         use http_body_util::BodyExt;
@@ -125,11 +122,11 @@ impl Response {
         }
         Ok(None)
     }
-    /// The body ready to use: unlike [`Response::body`], gunzipped here and now. For small bodies.
+    /// The whole body, gunzipped here and now if it came so. For small bodies; others are read by [`Response::chunk`].
     pub async fn uncompressed(self, limits: &BodyLimits) -> Result<Body, Error> {
         let gzip = self.is_gzip();
-        let body = Body::collect(self.incoming, limits, 0).await?;
-        if gzip { body.gunzip(limits, 0) } else { Ok(body) }
+        let body = Body::collect(self.incoming, limits).await?;
+        if gzip { body.gunzip(limits) } else { Ok(body) }
     }
 }
 

@@ -145,6 +145,14 @@ impl Store {
     }
 }
 
+/// The body so many times over, each time as a gzip member of its own.
+pub fn gzip(body: &[u8], times: usize) -> Vec<u8> {
+    use std::io::Write;
+    let mut e = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    e.write_all(body).unwrap();
+    e.finish().unwrap().repeat(times)
+}
+
 /// One scripted HTTP answer.
 #[derive(Clone, Debug)]
 pub struct Answer(pub Vec<u8>);
@@ -161,12 +169,8 @@ impl Answer {
         out.extend_from_slice(body);
         Answer(out)
     }
-    /// The body so many times over, each time as a gzip member of its own.
     pub fn gzip(body: &[u8], times: usize) -> Answer {
-        use std::io::Write;
-        let mut e = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        e.write_all(body).unwrap();
-        Answer::raw("content-type: text/plain\r\ncontent-encoding: gzip\r\n", &e.finish().unwrap().repeat(times))
+        Answer::raw("content-type: text/plain\r\ncontent-encoding: gzip\r\n", &gzip(body, times))
     }
     pub fn status(line: &str) -> Answer {
         Answer(format!("HTTP/1.1 {line}\r\ncontent-length: 0\r\n\r\n").into_bytes())
