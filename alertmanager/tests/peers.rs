@@ -55,12 +55,19 @@ fn steps() -> Vec<(Value, usize)> {
         *START.get_or_init(|| jiff::Timestamp::from_millisecond(jiff::Timestamp::now().as_millisecond()).unwrap());
     let past = (start + Duration::from_millis(123)).to_string();
     let past = past.as_str();
+    // When the third step comes: their groups wait, so that the one is known before the other is told.
+    let third = (start + Duration::from_secs(4)).to_string();
     let start = start.to_string();
     let alert = |labels: Value, end: &str| {
         json!({"labels": labels, "startsAt": start, "endsAt": end,
         "annotations": {"summary": "a <b> & \"c\" \u{1F642}", "same": "1"}, "generatorURL": "http://p/graph?g0.expr=up%20%3D%3D%200&g1"})
     };
     let later = "2099-01-01T00:00:00Z";
+    let young = |labels: Value| {
+        let mut young = alert(labels, later);
+        young["startsAt"] = json!(third);
+        young
+    };
     let disk = |i: u32, end: &str| {
         alert(json!({"alertname": "Disk", "zone id": "ü\"\\\n", "instance": format!("i{i}"), "job": "n"}), end)
     };
@@ -82,8 +89,8 @@ fn steps() -> Vec<(Value, usize)> {
         (
             json!([
                 disk(4, later),
-                alert(json!({"alertname": "W", "severity": "warning", "job": "q"}), later),
-                alert(json!({"alertname": "C", "severity": "critical", "job": "q"}), later)
+                young(json!({"alertname": "W", "severity": "warning", "job": "q"})),
+                young(json!({"alertname": "C", "severity": "critical", "job": "q"}))
             ]),
             8,
         ),
