@@ -29,7 +29,7 @@ pub enum Interrupted {
     TimedOut,
 }
 
-/// Counted while reading; the engine adds its own.
+/// Counted while reading: series and chunks by storage, samples by who reads them, many at a time.
 #[derive(Debug, Default)]
 pub struct QueryStats {
     pub series: AtomicU64,

@@ -237,7 +237,10 @@ impl<'q> Query<'q> {
     /// add up: the peak does not depend on how many there are.
     pub fn hold_briefly(&self, n: u64) -> Result<(), QueryError> {
         let now = self.samples.current.load(Ordering::Relaxed) + n;
-        self.samples.peak.fetch_max(now, Ordering::Relaxed);
+        // Asked first: all threads look at it for every series, and it seldom changes.
+        if now > self.samples.peak.load(Ordering::Relaxed) {
+            self.samples.peak.fetch_max(now, Ordering::Relaxed);
+        }
         if now > self.semantics.samples_max {
             return Err(QueryError::TooManySamples);
         }

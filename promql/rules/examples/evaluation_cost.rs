@@ -13,6 +13,10 @@ use ferula_promql_rules::{EngineQuery, Environment, Group, NoNotify, Settings, f
 use ferula_storage::{AppendOptions, Appendable, CancelFlag, Durability};
 use ferula_tsdb::{Db, Options};
 
+/// The server's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const RECORDING: [(&str, &str); 10] = [
     ("instance:node_cpu:rate5m", "sum by (instance) (rate(node_cpu_seconds_total{mode!=\"idle\",instance=\"I\"}[5m]))"),
     ("instance_mode:node_cpu:rate5m", "sum by (instance, mode) (rate(node_cpu_seconds_total{instance=\"I\"}[5m]))"),

@@ -145,7 +145,7 @@ fn main() {
     let address = |i: u64| format!("127.{}.{}.{}:{port}", 1 + i / 65_536, i / 256 % 256, i % 256);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (store, registry, empty) = (Forgetful::default(), Registry::new(), rss_kib());
-        let manager = ScrapeManager::new(ScrapeOptions::default(), Arc::new(store.clone()), Arc::new(SystemClock), &registry);
+        let manager = ScrapeManager::new(ScrapeOptions::default(), Arc::new(store.clone()), Arc::new(SystemClock), &registry).unwrap();
         let mut alive: Vec<u64> = (0..targets).collect();
         let addresses = |alive: &[u64]| alive.iter().map(|i| address(*i)).collect::<Vec<_>>();
         manager.apply(vec![config(&addresses(&alive), interval_s)], &Labels::empty()).unwrap();

@@ -94,10 +94,22 @@ fn walk_two(bytes: [&[u8]; 2], copies: &mut [Padded; 2], outs: &mut [Out<'_>; 2]
     let ([first, second], [copy, other], [out, other_out]) = (bytes, copies, outs);
     let mut a = Walk::begin(first, copy, out);
     let mut b = Walk::begin(second, other, other_out);
+    for (walk, bytes, copy, out) in [(&mut a, first, &*copy, &mut *out), (&mut b, second, &*other, &mut *other_out)] {
+        if let Some(walk) = walk
+            && is_sparse(bytes, out)
+        {
+            walk.runs(copy, out);
+        }
+    }
     if let (Some(a), Some(b)) = (&mut a, &mut b) {
         together((a, copy, out), (b, other, other_out));
     }
     [a.is_some_and(|a| a.finish(first, copy, out)), b.is_some_and(|b| b.finish(second, other, other_out))]
+}
+
+/// Whether most samples repeat the one before: those have two bits, and it does not pay to read them one by one.
+fn is_sparse(bytes: &[u8], out: &Out<'_>) -> bool {
+    bytes.len().saturating_sub(16) * 8 < out.t_ms.len() * 5
 }
 
 /// Steps two walks by turns, until one of them ends or finds something unusual.
@@ -190,6 +202,27 @@ impl Walk {
         }
         self.at += 2 * left;
         self.done += left;
+    }
+
+    /// Decodes what is left, samples that repeat the one before as many at a time as a word holds. Stops before what is
+    /// unusual.
+    fn runs(&mut self, copy: &Padded, out: &mut Out<'_>) {
+        while self.done < out.t_ms.len() {
+            let run = copy.word(self.at).leading_zeros().min(56) as usize / 2;
+            let (mut t, before) = (self.t, self.done);
+            for (time, value) in out.rest(self.done).take(run) {
+                t = t.wrapping_add(self.delta as i64);
+                (*time, *value) = (t, f64::from_bits(self.value));
+                self.done += 1;
+            }
+            self.t = t;
+            self.at += 2 * (self.done - before);
+            if self.done == out.t_ms.len() || !self.step(copy) {
+                return;
+            }
+            self.done -= 1;
+            self.put(out);
+        }
     }
 
     /// Decodes one sample. `false`: it is unusual, and nothing has changed.

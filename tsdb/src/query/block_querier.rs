@@ -214,7 +214,6 @@ impl SeriesSet for BlockSeriesSet {
                 mint_ms: self.mint_ms,
                 maxt_ms: self.maxt_ms,
                 deleted,
-                ctx: self.ctx.clone(),
             };
             return Some(Ok(Series { labels: Arc::new(labels), samples: Box::new(samples) }));
         }
@@ -230,7 +229,6 @@ struct BlockIter {
     mint_ms: i64,
     maxt_ms: i64,
     deleted: Intervals,
-    ctx: QueryContext,
 }
 
 impl SampleIter for BlockIter {
@@ -261,7 +259,6 @@ impl SampleIter for BlockIter {
             self.block.whole()?;
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {
-                QueryStats::add(&self.ctx.stats.samples, out.len() as u64);
                 return Ok(true);
             }
         }

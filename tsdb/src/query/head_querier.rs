@@ -194,7 +194,6 @@ impl SeriesSet for HeadSeriesSet {
                 }
                 self.given += 1;
                 QueryStats::add(&self.read.ctx.stats.series, 1);
-                QueryStats::add(&self.read.ctx.stats.samples, 1);
                 return Some(Ok(Series { labels: series, samples: Box::new(Newest(Some((t_ms, value)))) }));
             }
             let read = |at| self.head.file_chunk(at, &mut self.file);
@@ -225,7 +224,6 @@ impl SeriesSet for HeadSeriesSet {
             if late.is_empty() {
                 return Some(Ok(in_order));
             }
-            QueryStats::add(&stats.samples, late.len() as u64);
             let late = Series { labels: series, samples: Box::new(OooIter::new(late)) };
             return merge_series(vec![late, in_order]).map(Ok);
         }
@@ -255,7 +253,7 @@ struct ChunkIter {
 
 impl SampleIter for ChunkIter {
     fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
-        let ReadContext { ctx, mint_ms, maxt_ms } = &*self.read;
+        let ReadContext { mint_ms, maxt_ms, .. } = &*self.read;
         loop {
             out.clear();
             let all = self.chunks.as_slice();
@@ -269,7 +267,6 @@ impl SampleIter for ChunkIter {
             }
             trim(out, *mint_ms, *maxt_ms, &self.deleted);
             if !out.is_empty() {
-                QueryStats::add(&ctx.stats.samples, out.len() as u64);
                 return Ok(true);
             }
         }

@@ -26,8 +26,9 @@ pub(crate) type MoreLanes<'a, L> = Box<dyn Fn() -> Result<L, QueryError> + 'a>;
 /// Most series of a wave, and most points of its columns.
 const WAVE_SERIES: usize = 1024;
 const WAVE_POINTS: usize = 1 << 19;
-/// Starting a thread takes as long as some dozens of series.
+/// Starting a thread takes as long as some dozens of series, or some hundred where there is one step only.
 const SERIES_PER_THREAD: usize = 64;
+const SERIES_PER_THREAD_INSTANT: usize = 512;
 /// Series that a thread takes at a time.
 const PIECE: usize = 16;
 
@@ -49,6 +50,7 @@ pub(crate) fn lanes<'a, L: Lane + 'a>(
         Some(_) if q.has_threads => (WAVE_POINTS / grid.n.max(1)).clamp(SERIES_PER_THREAD, WAVE_SERIES),
         _ => 1,
     };
+    let per_thread = if grid.n == 1 { SERIES_PER_THREAD_INSTANT } else { SERIES_PER_THREAD };
     let mut lanes = vec![first];
     let mut pending: VecDeque<Slot> = VecDeque::new();
     let mut ended = false;
@@ -75,7 +77,7 @@ pub(crate) fn lanes<'a, L: Lane + 'a>(
                             None => ended = true,
                         }
                     }
-                    let spare = Spare::take(q, (pending.len() / SERIES_PER_THREAD).saturating_sub(1));
+                    let spare = Spare::take(q, (pending.len() / per_thread).saturating_sub(1));
                     if let (Some(more), true) = (&more, spare.n > 0) {
                         while lanes.len() < 1 + spare.n {
                             q.charge(8 * (grid.n * wave) as u64)?;
