@@ -17,6 +17,9 @@ use ferula_scraper_scrape::{ScrapeManager, ScrapeOptions};
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability, StorageError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Series of `up` are told apart by this bit of their reference.
 const UP: u64 = 1 << 40;
 
