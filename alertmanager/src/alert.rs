@@ -146,21 +146,29 @@ impl Fnv {
     }
 }
 
-/// The order of alerts inside a notification: by job, then instance (alerts without one last), then all labels.
-pub fn notification_order(a: &Labels, b: &Labels) -> std::cmp::Ordering {
-    use std::cmp::Ordering;
-    for name in ["job", "instance"] {
-        let order = match (a.get(name), b.get(name)) {
-            (None, None) => continue,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(_), None) => Ordering::Less,
-            (Some(x), Some(y)) => x.cmp(y),
-        };
-        if order != Ordering::Equal {
-            return order;
-        }
+/// What alerts inside a notification are sorted by: job, then instance (alerts without one last), then all labels.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotificationOrder<'a> {
+    job: (bool, &'a str),
+    instance: (bool, &'a str),
+    labels: &'a Labels,
+}
+
+impl<'a> NotificationOrder<'a> {
+    pub fn of(labels: &'a Labels) -> NotificationOrder<'a> {
+        let key = |name| labels.get(name).map_or((true, ""), |value| (false, value));
+        NotificationOrder { job: key("job"), instance: key("instance"), labels }
     }
-    before(a, b)
+}
+impl Ord for NotificationOrder<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.job, self.instance).cmp(&(other.job, other.instance)).then_with(|| before(self.labels, other.labels))
+    }
+}
+impl PartialOrd for NotificationOrder<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Upstream's order of whole label sets: fewer labels first; at the first difference the set that has the smaller

@@ -110,18 +110,37 @@ pub(crate) struct View {
 /// Counts since the start, for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    pub sent: u64,
-    pub sent_bytes: u64,
-    pub received: u64,
-    pub received_bytes: u64,
+    pub news_sent: Messages,
+    pub news_received: Messages,
+    /// All that one side knows, once per exchange.
+    pub states_sent: Messages,
+    pub states_received: Messages,
+    /// News that wait for a stream.
+    pub queued: u64,
     /// News that found a member's queue full, or its stream broken.
     pub pruned: u64,
     pub joined: u64,
     pub left: u64,
     pub reconnections: u64,
     pub reconnections_failed: u64,
+    /// Configured peers that were called because they were not there.
+    pub refreshed: u64,
+    pub refreshed_failed: u64,
+    pub name_conflicts: u64,
     /// With `--cluster.tls-config` only.
     pub tls: Option<TlsCounts>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Messages {
+    pub count: u64,
+    pub bytes: u64,
+}
+impl Messages {
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes as u64;
+    }
 }
 
 /// What goes through TLS.

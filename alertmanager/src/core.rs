@@ -139,9 +139,25 @@ pub type LogChange = (LogKey, LogEntry);
 struct Known {
     alert: Arc<Alert>,
     /// Where it is told: a group per route that takes it. Labels decide it, so it holds as long as the configuration.
-    places: Arc<[GroupId]>,
+    places: Places,
     /// The end that peers know of.
     shared_until_ms: i64,
+}
+
+/// The groups of one alert; nearly always one, which needs no memory of its own.
+#[derive(Clone, Debug)]
+pub enum Places {
+    One([GroupId; 1]),
+    Many(Arc<[GroupId]>),
+}
+impl std::ops::Deref for Places {
+    type Target = [GroupId];
+    fn deref(&self) -> &[GroupId] {
+        match self {
+            Places::One(one) => one,
+            Places::Many(many) => many,
+        }
+    }
 }
 
 struct InFlight {
@@ -481,18 +497,21 @@ impl Core {
         self.tree.node(route).map(|n| &n.options.receiver)
     }
     /// The groups an alert belongs to, one per route that takes it.
-    pub fn places_of(&self, alert: &Alert) -> Arc<[GroupId]> {
+    pub fn places_of(&self, alert: &Alert) -> Places {
         match self.alerts.get(&alert.fingerprint) {
             Some(known) => known.places.clone(),
             None => self.places(&alert.labels),
         }
     }
-    fn places(&self, labels: &Labels) -> Arc<[GroupId]> {
+    fn places(&self, labels: &Labels) -> Places {
         let place = |route: &RouteIndex| {
             let group_by = &self.tree.node(*route)?.options.group_by;
             Some(GroupId::new(*route, &group_by.group_labels(labels)))
         };
-        self.tree.matches(labels).iter().filter_map(place).collect()
+        match self.tree.matches(labels).as_slice() {
+            [one] => place(one).map_or_else(|| Places::Many(Arc::default()), |id| Places::One([id])),
+            many => Places::Many(many.iter().filter_map(place).collect()),
+        }
     }
     /// The templates of a route's labels.
     pub fn route_labels(&self, route: RouteIndex) -> BTreeMap<String, String> {
@@ -555,8 +574,11 @@ fn hashes(alerts: &[NotifiedAlert]) -> (Vec<u64>, Vec<u64>) {
     (pick(false), pick(true))
 }
 
-fn sort(alerts: &mut [NotifiedAlert]) {
-    alerts.sort_by(|a, b| alert::notification_order(&a.alert.labels, &b.alert.labels));
+fn sort(alerts: &mut Vec<NotifiedAlert>) {
+    // The names that rule most are looked up once, not at every comparison.
+    let mut order: Vec<_> = alerts.iter().map(|a| (alert::NotificationOrder::of(&a.alert.labels), a)).collect();
+    order.sort_by(|a, b| a.0.cmp(&b.0));
+    *alerts = order.into_iter().map(|(_, a)| a.clone()).collect();
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Sources are indexed by the values of the rule's `equal` labels, so a question costs one lookup per rule whose target
 //! matchers hold.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ferula_model::Labels;
@@ -16,8 +16,8 @@ struct Rule {
     source: Vec<Matcher>,
     target: Vec<Matcher>,
     equal: Vec<String>,
-    /// Firing sources by the hash of their `equal` values, then by fingerprint.
-    sources: HashMap<u64, BTreeMap<u64, Arc<Alert>>>,
+    /// Firing sources by the hash of their `equal` values, then sorted by fingerprint: mostly one.
+    sources: HashMap<u64, Vec<Arc<Alert>>>,
 }
 
 impl Rule {
@@ -59,7 +59,11 @@ impl Inhibitor {
         for rule in &mut self.rules {
             if matcher::all_match(&rule.source, &alert.labels) {
                 let hash = rule.equal_hash(&alert.labels);
-                rule.sources.entry(hash).or_default().insert(alert.fingerprint, alert.clone());
+                let sources = rule.sources.entry(hash).or_insert_with(|| Vec::with_capacity(1));
+                match sources.binary_search_by_key(&alert.fingerprint, |a| a.fingerprint) {
+                    Ok(at) => sources.get_mut(at).into_iter().for_each(|known| *known = alert.clone()),
+                    Err(at) => sources.insert(at, alert.clone()),
+                }
             }
         }
     }
@@ -74,7 +78,7 @@ impl Inhibitor {
             let Some(sources) = rule.sources.get(&rule.equal_hash(labels)) else { continue };
             // An alert that matches both sides is not inhibited by another one that does: they would mute each other.
             let also_source = matcher::all_match(&rule.source, labels);
-            let hit = sources.values().find(|s| {
+            let hit = sources.iter().find(|s| {
                 !s.is_resolved_at(now_ms)
                     && rule.is_equal(&s.labels, labels)
                     && !(also_source && matcher::all_match(&rule.target, &s.labels))
@@ -92,7 +96,7 @@ impl Inhibitor {
     pub fn collect_garbage(&mut self, now_ms: i64) {
         for rule in &mut self.rules {
             rule.sources.retain(|_, alerts| {
-                alerts.retain(|_, a| !a.is_resolved_at(now_ms));
+                alerts.retain(|a| !a.is_resolved_at(now_ms));
                 !alerts.is_empty()
             });
         }

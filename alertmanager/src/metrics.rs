@@ -2,7 +2,7 @@
 use ferula_instrument::{Counter, CounterVec, Family, Gauge, HistogramVec, Registry, Summary};
 use ferula_model::MetricType;
 
-use crate::cluster::{Counts, View};
+use crate::cluster::{Counts, Messages, View};
 use crate::core::Now;
 
 #[derive(Clone)]
@@ -180,6 +180,22 @@ impl Metrics {
                 "alertmanager_dispatcher_aggregation_group_limit_reached_total",
                 "Number of times when dispatcher failed to create new aggregation group due to limit.",
             ),
+            (
+                "alertmanager_dispatcher_aggregation_group_creation_given_up_total",
+                "Number of alerts dropped because aggregation group creation exceeded the retry limit.",
+            ),
+            (
+                "alertmanager_dispatcher_aggregation_group_creation_retries_total",
+                "Number of CAS retries while creating aggregation groups under contention.",
+            ),
+            (
+                "alertmanager_nflog_gossip_messages_propagated_total",
+                "Number of received gossip messages that have been further gossiped.",
+            ),
+            (
+                "alertmanager_silences_gossip_messages_propagated_total",
+                "Number of received gossip messages that have been further gossiped.",
+            ),
         ] {
             r.counter(name, help);
         }
@@ -226,16 +242,45 @@ pub(crate) fn cluster(state: Option<(View, Counts)>, out: &mut Vec<Family>) {
     let one = |name: &'static str, help: &'static str, metric_type: MetricType, n: f64| {
         let mut family = Family { name: name.into(), help: help.into(), ..Default::default() };
         family.metric_type = metric_type;
-        match name.contains("_messages_") && !name.contains("pruned") {
-            true => family.push_with([("msg_type", "update".into())], n),
-            false => family.push_with([], n),
-        };
+        family.push_with([], n);
         family
     };
     let enabled = f64::from(u8::from(state.is_some()));
     let help = "Indicates whether the clustering is enabled or not.";
     out.push(one("alertmanager_cluster_enabled", help, MetricType::Gauge, enabled));
     let Some((view, c)) = state else { return };
+    for (count_name, count_help, size_name, size_help, states, news) in [
+        (
+            "alertmanager_cluster_messages_sent_total",
+            "Total number of cluster messages sent.",
+            "alertmanager_cluster_messages_sent_size_total",
+            "Total size of cluster messages sent.",
+            c.states_sent,
+            c.news_sent,
+        ),
+        (
+            "alertmanager_cluster_messages_received_total",
+            "Total number of cluster messages received.",
+            "alertmanager_cluster_messages_received_size_total",
+            "Total size of cluster messages received.",
+            c.states_received,
+            c.news_received,
+        ),
+    ] {
+        for (name, help, of) in [
+            (count_name, count_help, (|m: Messages| m.count) as fn(Messages) -> u64),
+            (size_name, size_help, |m: Messages| m.bytes),
+        ] {
+            let mut family = Family { name: name.into(), help: help.into(), ..Default::default() };
+            family.metric_type = MetricType::Counter;
+            for (kind, messages) in [("full_state", states), ("update", news)] {
+                family.push_with([("msg_type", kind.into())], of(messages) as f64);
+            }
+            out.push(family);
+        }
+    }
+    let help = "Number of cluster messages which are queued.";
+    out.push(one("alertmanager_cluster_messages_queued", help, MetricType::Gauge, c.queued as f64));
     for (name, help, n) in [
         ("alertmanager_cluster_members", "Number indicating current number of members in cluster.", view.members.len()),
         (
@@ -257,14 +302,6 @@ pub(crate) fn cluster(state: Option<(View, Counts)>, out: &mut Vec<Family>) {
         out.push(one(name, help, MetricType::Gauge, n as f64));
     }
     for (name, help, n) in [
-        ("alertmanager_cluster_messages_sent_total", "Total number of cluster messages sent.", c.sent),
-        ("alertmanager_cluster_messages_sent_size_total", "Total size of cluster messages sent.", c.sent_bytes),
-        ("alertmanager_cluster_messages_received_total", "Total number of cluster messages received.", c.received),
-        (
-            "alertmanager_cluster_messages_received_size_total",
-            "Total size of cluster messages received.",
-            c.received_bytes,
-        ),
         ("alertmanager_cluster_messages_pruned_total", "Total number of cluster messages pruned.", c.pruned),
         ("alertmanager_cluster_peers_joined_total", "A counter of the number of peers that have joined.", c.joined),
         ("alertmanager_cluster_peers_left_total", "A counter of the number of peers that have left.", c.left),
@@ -273,6 +310,23 @@ pub(crate) fn cluster(state: Option<(View, Counts)>, out: &mut Vec<Family>) {
             "A counter of the number of cluster peer reconnections.",
             c.reconnections,
         ),
+        (
+            "alertmanager_cluster_refresh_join_total",
+            "A counter of the number of cluster peer joined via refresh.",
+            c.refreshed,
+        ),
+        (
+            "alertmanager_cluster_refresh_join_failed_total",
+            "A counter of the number of failed cluster peer joined attempts via refresh.",
+            c.refreshed_failed,
+        ),
+        (
+            "alertmanager_cluster_peer_name_conflicts_total",
+            "Total number of times two members were seen with the same name.",
+            c.name_conflicts,
+        ),
+        // Members carry nothing that could be updated.
+        ("alertmanager_cluster_peers_update_total", "A counter of the number of peers that have updated metadata.", 0),
         (
             "alertmanager_cluster_reconnections_failed_total",
             "A counter of the number of failed cluster peer reconnection attempts.",

@@ -55,6 +55,26 @@ pub struct State {
     pub groups: Vec<GroupTimer>,
 }
 
+/// What is in the file but perhaps not on the disk; the journal holds its bytes in memory until then.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsynced {
+    last: Ticket,
+    pub size_bytes: usize,
+}
+
+impl Unsynced {
+    fn after(before: Option<Unsynced>, last: Ticket, size_bytes: usize) -> Option<Unsynced> {
+        Unsynced::join(before, Some(Unsynced { last, size_bytes }))
+    }
+    /// Both together.
+    pub fn join(a: Option<Unsynced>, b: Option<Unsynced>) -> Option<Unsynced> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(Unsynced { last: a.last.max(b.last), size_bytes: a.size_bytes + b.size_bytes }),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Store {
     fs: Arc<dyn Fs>,
@@ -140,31 +160,38 @@ impl Store {
 
     /// Alerts that are new or changed: in the file at once, so a crash of the process loses none; durable with the next
     /// sync of anything, or by [`Store::sync`].
-    pub fn write_alerts(&self, changes: &[Arc<Alert>]) -> Result<Option<Ticket>, StoreError> {
-        let (mut last, mut batch, mut size) = (None, Vec::new(), 0);
-        for (i, alert) in changes.iter().enumerate() {
-            let message = encode::alert(alert);
-            size += message.len();
-            batch.push(message);
-            if size >= ALERTS_BYTES || i + 1 == changes.len() {
-                last = Some(self.append(ALERTS, &delimit(&batch))?);
-                (batch, size) = (Vec::new(), 0);
-            }
+    pub fn write_alerts(&self, changes: &[Arc<Alert>]) -> Result<Option<Unsynced>, StoreError> {
+        let mut last = None;
+        let mut rest = changes;
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fits = rest.iter().take_while(|a| {
+                let is_first = size == 0;
+                size += encode::alert_size(a) + 5;
+                is_first || size <= ALERTS_BYTES
+            });
+            let (some, more) = rest.split_at_checked(fits.count()).unwrap_or((rest, &[]));
+            let mut record = Vec::with_capacity(1 + size.min(2 * ALERTS_BYTES));
+            record.push(ALERTS);
+            encode::delimited_alerts(some.iter().map(|a| &**a), &mut record);
+            last = Unsynced::after(last, self.journal.append(&record)?, record.len());
+            rest = more;
         }
         Ok(last)
     }
 
     /// Timers of groups: in the file at once, durable as alerts are.
-    pub fn write_groups(&self, changes: &[GroupTimer]) -> Result<Option<Ticket>, StoreError> {
+    pub fn write_groups(&self, changes: &[GroupTimer]) -> Result<Option<Unsynced>, StoreError> {
         let mut last = None;
         for timer in changes {
-            last = Some(self.append(GROUP, &encode::group(timer))?);
+            let message = encode::group(timer);
+            last = Unsynced::after(last, self.append(GROUP, &message)?, message.len());
         }
         Ok(last)
     }
 
-    pub fn sync(&self, ticket: Ticket) -> Result<(), StoreError> {
-        Ok(self.journal.sync(ticket)?)
+    pub fn sync(&self, unsynced: Unsynced) -> Result<(), StoreError> {
+        Ok(self.journal.sync(unsynced.last)?)
     }
 
     /// Writes the snapshots anew and drops the part of the journal they make superfluous.

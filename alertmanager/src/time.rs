@@ -13,6 +13,14 @@ pub fn format(t_ms: i64) -> String {
     instant(t_ms).to_string()
 }
 
+/// [`format`] into a serializer, without a text in between; None is [`ZERO`].
+pub fn serialize<S: serde::Serializer>(t_ms: &Option<i64>, s: S) -> Result<S::Ok, S::Error> {
+    match t_ms {
+        Some(t_ms) => s.collect_str(&instant(*t_ms)),
+        None => s.serialize_str(ZERO),
+    }
+}
+
 /// RFC 3339 with three digits: the API.
 pub fn format_api(t_ms: i64) -> String {
     instant(t_ms).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()

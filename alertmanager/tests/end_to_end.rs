@@ -4,7 +4,7 @@ mod lab;
 
 use std::time::Duration;
 
-use ferula_testkit::{HttpAnswer, SmtpOptions, SmtpSink, WebhookSink, http_get, http_post};
+use ferula_testkit::{Behaviour, Hostile, HttpAnswer, SmtpOptions, SmtpSink, WebhookSink, http_get, http_post};
 use lab::Server;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,6 +95,43 @@ fn failures_are_retried_unless_hopeless() {
         metric(&server, r#"alertmanager_notifications_failed_total{integration="webhook",reason="serverError"}"#),
         0.0
     );
+}
+
+/// One hangs, one fails for as long as it is asked, one closes the connection: each is tried to its deadline and counted with its
+/// reason, and who answers is told at once.
+#[test]
+fn receivers_that_misbehave_are_tried_to_the_deadline_and_hold_up_nobody() {
+    let (good, failing) = (WebhookSink::start(), WebhookSink::start());
+    failing.answer_always(HttpAnswer::with_body(500, "out of order"));
+    let (hanging, closing) = (Hostile::start(Behaviour::NeverAnswers), Hostile::start(Behaviour::Reset));
+    let receiver = format!(
+        "  webhook_configs:\n  - url: {}\n  - url: {}\n  - url: {}\n  - url: {}",
+        hanging.url(),
+        failing.url("/"),
+        closing.url(),
+        good.url("/")
+    );
+    let server = Server::start(&config(&receiver, "1ms"));
+    post(&server, r#"[{"labels":{"alertname":"A"}}]"#);
+    good.wait_for(1, PATIENCE);
+    let of = |reason: &str| {
+        metric(
+            &server,
+            &format!(r#"alertmanager_notifications_failed_total{{integration="webhook",reason="{reason}"}}"#),
+        )
+    };
+    assert_eq!([of("contextDeadlineExceeded"), of("serverError"), of("other")], [0.0; 3], "none has given up yet");
+    for reason in ["contextDeadlineExceeded", "serverError", "other"] {
+        let given_up = std::iter::repeat_with(|| of(reason) >= 1.0).take(1_500).any(|is_over| {
+            if !is_over {
+                std::thread::sleep(Duration::from_millis(20)); // the deadline is the server's: there is nothing to wait on
+            }
+            is_over
+        });
+        assert!(given_up, "{reason}");
+    }
+    assert!(failing.requests().len() > 3 && closing.connections() > 3, "tried again and again until then");
+    assert_eq!(good.requests().len(), 1, "and who was told is not told again");
 }
 
 #[test]

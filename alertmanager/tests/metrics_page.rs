@@ -6,26 +6,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferula_testkit::{WebhookSink, http_get, http_post, skipped};
+use ferula_alertmanager::ClusterOptions;
+use ferula_testkit::{WebhookSink, free_port, http_get, http_post, skipped};
 use lab::Server;
-use lab::real::{peer, start_real};
+use lab::real::{peer, start_real, start_real_with};
 
-/// What the real one counts of its own insides, which ours does not have: silences are found without a scan, a version
-/// index or a compilation, alerts reach their groups without a channel or a retry, members tell each other directly, and
-/// a look into either index is too short to be timed.
-const ABSENT: [&str; 12] = [
+/// What the real one counts of its own insides, which ours does not have: silences are found without a scan or a version
+/// index, and come compiled or not at all; alerts reach their groups without a channel; a look into either index is too
+/// short to be timed.
+const ABSENT: [&str; 7] = [
     "alertmanager_alerts_subscriber_channel_writes_total",
-    "alertmanager_dispatcher_aggregation_group_creation_given_up_total",
-    "alertmanager_dispatcher_aggregation_group_creation_retries_total",
-    "alertmanager_nflog_gossip_messages_propagated_total",
     "alertmanager_nflog_query_duration_seconds",
-    "alertmanager_silences_gossip_messages_propagated_total",
     "alertmanager_silences_matcher_compile_errors_total",
-    "alertmanager_silences_matcher_index_size",
     "alertmanager_silences_query_duration_seconds",
     "alertmanager_silences_query_silences_scanned_total",
     "alertmanager_silences_query_silences_skipped_total",
     "alertmanager_silences_version_index_size",
+];
+
+/// The same of a cluster: the membership library keeps its probes and its gossip to itself, and no message is too large.
+const ABSENT_OF_CLUSTER: [&str; 6] = [
+    "alertmanager_cluster_alive_messages_total",
+    "alertmanager_cluster_pings_seconds",
+    "alertmanager_oversize_gossip_message_duration_seconds",
+    "alertmanager_oversized_gossip_message_dropped_total",
+    "alertmanager_oversized_gossip_message_failure_total",
+    "alertmanager_oversized_gossip_message_sent_total",
 ];
 
 /// Families by name: type and names of labels.
@@ -107,4 +113,72 @@ fn the_real_ones_families_are_on_our_page() {
         t.retain(|v| !["jira", "sns"].contains(&v.as_str())); // integrations that this build refuses by name
         assert!(!t.is_empty() && m.is_superset(&t), "{family} {label}: real {t:?}, ours {m:?}");
     }
+}
+
+#[test]
+fn a_pairs_families_are_a_real_pairs() {
+    let Some(peer) = peer() else { return };
+    let config = "route: {receiver: r}\nreceivers: [{name: r}]\n";
+    let peers = |ports: &[u16]| -> Vec<String> { ports.iter().map(|p| format!("127.0.0.1:{p}")).collect() };
+    let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
+    let (their_ports, my_ports) = ports.split_at(2);
+    let mut real = Vec::new();
+    for port in their_ports {
+        let mut flags = vec![format!("--cluster.listen-address=127.0.0.1:{port}")];
+        flags.extend(peers(their_ports).iter().map(|p| format!("--cluster.peer={p}")));
+        match start_real_with(&peer, config, None, &flags) {
+            Ok(r) => real.push(r),
+            Err(why) => return skipped("alertmanager metrics page of a pair", &why),
+        }
+    }
+    let ours: Vec<Server> = my_ports
+        .iter()
+        .map(|port| {
+            Server::start_in(config, Arc::new(tempfile::tempdir().unwrap()), |o| {
+                o.cluster = ClusterOptions {
+                    listen_address: format!("127.0.0.1:{port}"),
+                    peers: peers(my_ports),
+                    ..ClusterOptions::default()
+                };
+            })
+        })
+        .collect();
+    let silence = r#"{"matchers":[{"name":"a","value":"b","isRegex":false}],"startsAt":"2026-01-01T00:00:00Z",
+        "endsAt":"2099-01-01T00:00:00Z","createdBy":"me","comment":"c"}"#;
+    // Both pairs are whole, and have told each other something.
+    let both = |addrs: [std::net::SocketAddr; 2]| -> String {
+        let page = |addr| http_get(addr, "/metrics").unwrap().1;
+        let until = |what: &str, addr, is_there: &dyn Fn(&str) -> bool| {
+            for _ in 0..1500 {
+                if is_there(&page(addr)) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20)); // polling another process
+            }
+            panic!("no {what}: {}", page(addr));
+        };
+        addrs.iter().for_each(|a| until("pair", *a, &|p| p.contains("\nalertmanager_cluster_members 2\n")));
+        let said = http_post(addrs[0], "/api/v2/silences", "application/json", silence.as_bytes()).unwrap();
+        assert_eq!(said.0, 200, "{}", said.1);
+        let heard = "alertmanager_silences{state=\"active\"} 1\n";
+        until("news", addrs[1], &|p| p.contains(heard));
+        page(addrs[1])
+    };
+    let theirs = both([real[0].addr, real[1].addr]);
+    let mine = both([ours[0].addr, ours[1].addr]);
+    let (their_page, my_page) = (page(&theirs), page(&mine));
+    let of_cluster = |name: &str| name.contains("cluster") || name.contains("peer") || name.contains("gossip");
+    let mut equal = 0;
+    for (name, family) in their_page.iter().filter(|(n, _)| of_cluster(n)) {
+        let is_absent = ABSENT_OF_CLUSTER.contains(&name.as_str());
+        assert_eq!(my_page.get(name), (!is_absent).then_some(family), "{name}");
+        equal += usize::from(!is_absent);
+    }
+    for name in ["alertmanager_cluster_messages_received_total", "alertmanager_cluster_messages_sent_size_total"] {
+        assert_eq!(values(&mine, name, "msg_type"), values(&theirs, name, "msg_type"), "{name}");
+    }
+    println!(
+        "alertmanager metrics page: {equal} families of a pair as the real pair's, {} absent",
+        ABSENT_OF_CLUSTER.len()
+    );
 }

@@ -5,7 +5,7 @@ mod lab;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferula_testkit::{Running, WebhookSink, http_get, http_post, skipped};
 use lab::Server;
@@ -55,12 +55,19 @@ fn steps() -> Vec<(Value, usize)> {
         *START.get_or_init(|| jiff::Timestamp::from_millisecond(jiff::Timestamp::now().as_millisecond()).unwrap());
     let past = (start + Duration::from_millis(123)).to_string();
     let past = past.as_str();
+    // When the third step comes: their groups wait, so that the one is known before the other is told.
+    let third = (start + Duration::from_secs(4)).to_string();
     let start = start.to_string();
     let alert = |labels: Value, end: &str| {
         json!({"labels": labels, "startsAt": start, "endsAt": end,
         "annotations": {"summary": "a <b> & \"c\" \u{1F642}", "same": "1"}, "generatorURL": "http://p/graph?g0.expr=up%20%3D%3D%200&g1"})
     };
     let later = "2099-01-01T00:00:00Z";
+    let young = |labels: Value| {
+        let mut young = alert(labels, later);
+        young["startsAt"] = json!(third);
+        young
+    };
     let disk = |i: u32, end: &str| {
         alert(json!({"alertname": "Disk", "zone id": "ü\"\\\n", "instance": format!("i{i}"), "job": "n"}), end)
     };
@@ -82,8 +89,8 @@ fn steps() -> Vec<(Value, usize)> {
         (
             json!([
                 disk(4, later),
-                alert(json!({"alertname": "W", "severity": "warning", "job": "q"}), later),
-                alert(json!({"alertname": "C", "severity": "critical", "job": "q"}), later)
+                young(json!({"alertname": "W", "severity": "warning", "job": "q"})),
+                young(json!({"alertname": "C", "severity": "critical", "job": "q"}))
             ]),
             8,
         ),
@@ -92,16 +99,20 @@ fn steps() -> Vec<(Value, usize)> {
     ]
 }
 
-/// Plays the steps and answers all messages, sorted by group, each group's in their order.
-fn play(addr: SocketAddr, sink: &WebhookSink) -> Vec<Value> {
+/// Plays the steps and answers all messages, sorted by group, each group's in their order, and how long each step took from
+/// the post to its last message.
+fn play(addr: SocketAddr, sink: &WebhookSink) -> (Vec<Value>, Vec<Duration>) {
+    let mut delays = Vec::new();
     for (alerts, told) in steps() {
         assert_eq!(post(addr, "/api/v2/alerts", &alerts).0, 200);
+        let posted = Instant::now();
         let seen = sink.wait_for(told, PATIENCE);
+        delays.push(posted.elapsed());
         assert_eq!(seen.len(), told, "more than expected: {:#?}", seen.iter().map(|r| r.text()).collect::<Vec<_>>());
     }
     let mut bodies: Vec<Value> = sink.requests().iter().map(|r| r.json()).collect();
     bodies.sort_by_key(|b| (b["receiver"].to_string(), b["groupKey"].to_string()));
-    bodies
+    (bodies, delays)
 }
 
 #[test]
@@ -115,7 +126,7 @@ fn webhook_bodies_and_api_answers_are_the_same() {
     let ours = Server::start_in(&config(&sink_b.url("/")), Arc::new(tempfile::tempdir().unwrap()), |o| {
         o.external_url = "http://am.example/".to_owned();
     });
-    let (theirs, mine) = std::thread::scope(|s| {
+    let ((theirs, their_delays), (mine, my_delays)) = std::thread::scope(|s| {
         let a = s.spawn(|| play(real.addr, &sink_a));
         let b = s.spawn(|| play(ours.addr, &sink_b));
         (a.join().unwrap(), b.join().unwrap())
@@ -124,6 +135,12 @@ fn webhook_bodies_and_api_answers_are_the_same() {
         assert_eq!(m, t, "\nours:  {m}\nreal:  {t}");
     }
     assert_eq!(mine.len(), theirs.len());
+    // Half an interval: sooner or later by more would be another timer, not a busy machine. Not the last step: it follows the
+    // end of a group so closely that on both sides chance says whether a new one begins or the old one goes on.
+    for (t, m) in their_delays.iter().zip(&my_delays).take(steps().len() - 1) {
+        assert!(t.abs_diff(*m) < Duration::from_secs(1), "ours {my_delays:?}, real {their_delays:?}");
+    }
+    println!("alertmanager peers: told after {my_delays:.2?}, the real one after {their_delays:.2?}");
 
     let mut same = 0;
     let get = |path: &str| {

@@ -33,7 +33,8 @@ fn benches(c: &mut Criterion) {
         b.iter(|| {
             let mut parser = Parser::new(black_box(second.as_bytes()), Syntax::Text, Limits::default());
             let (mut sum, mut i) = (0.0, 0);
-            while let Some(entry) = parser.next_known(|line| known.get(i).filter(|k| line.starts_with(k)).map(Vec::len))
+            while let Some(entry) =
+                parser.next_known(&mut |line: &[u8]| known.get(i).filter(|k| line.starts_with(k)).map(Vec::len))
             {
                 if let Entry::Sample(s) = entry.unwrap() {
                     assert!(s.expected);

@@ -330,7 +330,8 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     let storage = Arc::clone(&db) as Arc<dyn Appendable>;
     let mut scrape = options.scrape.clone();
     scrape.body_budget = options.memory.child("scrape bodies", scrape.body_budget.limit_bytes());
-    let scrape = ScrapeManager::new(scrape, storage, Arc::clone(&options.clock), registry);
+    let scrape = ScrapeManager::new(scrape, storage, Arc::clone(&options.clock), registry)
+        .map_err(|e| Error::Apply(format!("starting the threads that scrape failed: {e}")))?;
     let rules = Arc::new(rule_manager(&options, &app.query_log, &db, &engine, &notifier, registry));
     let mut parts = Parts {
         app: Arc::clone(&app),

@@ -373,3 +373,18 @@ async fn a_stop_takes_less_than_a_second_with_a_query_running() {
     s.stop().await; // the drain is bounded; the test would hang here otherwise
     asked.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn features_are_what_is_switched_on() {
+    for (flags, expect) in [("", false), ("exemplar-storage,created-timestamp-zero-ingestion", true)] {
+        let s = Server::start_with("", |o| {
+            o.web.flags.insert("enable-feature".to_owned(), flags.to_owned());
+        })
+        .await;
+        let data = s.get("/api/v1/features").await.data();
+        assert_eq!(data["scrape"]["start_timestamp_zero_ingestion"], expect);
+        let providers = data["service_discovery_providers"].as_object().unwrap();
+        assert!(providers.len() >= 19 && providers["kubernetes"] == true && providers["static"] == true);
+        s.stop().await;
+    }
+}

@@ -47,6 +47,11 @@ pub fn wal(data: &[u8]) {
     }
 }
 
+/// The restart index, and its uncompressed parts.
+pub fn restart(data: &[u8]) {
+    crate::restart::load::check(data);
+}
+
 /// A block's index: opened, and everything in it read.
 pub fn index(data: &[u8]) {
     let Ok(index) = IndexReader::open(Path::new("index"), Mapping::from(data.to_vec())) else { return };

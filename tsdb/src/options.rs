@@ -29,7 +29,8 @@ pub struct Options {
     /// Samples wanted in one chunk.
     pub samples_per_chunk: u16,
     /// Stale series leave the head, into a block, when they are this share of all and at least `stale_series_min`; 0 keeps
-    /// them until the head is cut. Those that were stale for less than an eighth of the block range do not count.
+    /// them until the head is cut, as do a `delay_compact_file` and blocks of one range only, since these blocks overlap
+    /// others. Those that were stale for less than an eighth of the block range do not count.
     pub stale_series_ratio: f64,
     pub stale_series_min: u64,
     /// At most so many series may be created in the head; 0 for no limit.

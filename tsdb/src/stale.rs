@@ -23,7 +23,7 @@ impl Db {
     /// To be called while `compacting` is held.
     pub(crate) fn release_stale_series(&self) -> Result<(), Error> {
         let ratio = self.limits.stale_series_ratio();
-        if ratio <= 0.0 || !self.head.is_initialised() {
+        if ratio <= 0.0 || !self.head.is_initialised() || self.blocks_are_shipped() {
             return Ok(());
         }
         let upto_ms = self.head.max_time().saturating_sub(self.options.block_range_ms / 8);
@@ -54,6 +54,11 @@ impl Db {
         self.counts.stale_series_released.fetch_add(released, Ordering::Relaxed);
         tracing::info!(released, left = self.head.series_count(), "stale series have left the head");
         Ok(())
+    }
+
+    /// Whether somebody (Thanos) takes blocks away as they are: overlapping ones would stop its compactor.
+    fn blocks_are_shipped(&self) -> bool {
+        self.options.delay_compact_file.is_some() || self.options.max_block_range_ms == self.options.block_range_ms
     }
 
     /// One block for each range that they have samples in.

@@ -42,3 +42,7 @@ fn segments() {
 fn indices() {
     replay("index", fuzzing::index);
 }
+#[test]
+fn restart_indices() {
+    replay("restart", fuzzing::restart);
+}

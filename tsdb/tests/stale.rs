@@ -126,6 +126,15 @@ fn readers_keep_theirs() {
     assert_eq!((db.head().series_count(), db.blocks().len()), (20, 1), "they go without another block");
 }
 
+#[test]
+fn blocks_for_a_shipper_do_not_overlap() {
+    let one_range = Options { max_block_range_ms: options().block_range_ms, ..options() };
+    let db = open(Arc::new(Faulty::default()), Path::new("/data"), one_range);
+    run(&db, 0..60, 40, half);
+    db.compact().unwrap();
+    assert_eq!((db.head().series_count(), db.blocks().len()), (40, 0));
+}
+
 /// Prometheus takes over the directory of a store that was left in this state.
 #[test]
 fn prometheus_sees_the_same() {

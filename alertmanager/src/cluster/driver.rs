@@ -137,6 +137,17 @@ async fn advertised(
     Ok(SocketAddr::new(ip, listening.port()))
 }
 
+/// Why a peer is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    /// It is, or may become, a member: to know what it knows.
+    Exchange,
+    /// It is configured and not here.
+    Refresh,
+    /// It was here.
+    Reconnect,
+}
+
 /// The next datagram; never without a socket.
 async fn receive(udp: Option<&UdpSocket>, into: &mut [u8]) -> std::io::Result<usize> {
     match udp {
@@ -157,7 +168,7 @@ struct Driver {
     carriers: JoinSet<()>,
     /// Members that went without a good-bye, and when.
     lost: HashMap<SocketAddr, Instant>,
-    exchanges: JoinSet<(SocketAddr, bool, Result<Member, wire::WireError>)>,
+    exchanges: JoinSet<(SocketAddr, Call, Result<Member, wire::WireError>)>,
     exchanging: HashSet<SocketAddr>,
     /// Members at the last look, and for how many looks they were as many.
     stable: (usize, u32),
@@ -173,7 +184,7 @@ impl Driver {
         let ms = |ms: i64| Duration::from_millis(ms.max(1).unsigned_abs());
         let mut datagram = vec![0; PACKET_BYTES_MAX + 300];
         for peer in peers {
-            self.exchange(peer, false);
+            self.exchange(peer, Call::Exchange);
         }
         let settle_until = self.began + ms(o.settle_timeout_ms);
         let mut looks = tokio::time::interval(ms(o.gossip_interval_ms).max(Duration::from_millis(10)));
@@ -235,7 +246,7 @@ impl Driver {
                 _ = pushpull.tick() => {
                     let members = self.swim.members();
                     if let Some(one) = members.get(fastrand::usize(..members.len().max(1))) {
-                        self.exchange(one.addr, false);
+                        self.exchange(one.addr, Call::Exchange);
                     }
                 }
             }
@@ -264,9 +275,14 @@ impl Driver {
         for member in step.up {
             tracing::info!(member = member.name, addr = %member.addr, "A cluster member is here");
             self.ends.cluster.count(|c| c.joined += 1);
+            let others = self.swim.members().into_iter().chain([self.swim.me().clone()]);
+            if let Some(other) = others.into_iter().find(|o| o.name == member.name && o.addr != member.addr) {
+                tracing::warn!(member = member.name, addr = %member.addr, other = %other.addr, "Two cluster members have the same name: turns are by name");
+                self.ends.cluster.count(|c| c.name_conflicts += 1);
+            }
             self.lost.remove(&member.addr);
             // What was said before it was known.
-            self.exchange(member.addr, false);
+            self.exchange(member.addr, Call::Exchange);
         }
         self.tell_place();
     }
@@ -330,38 +346,35 @@ impl Driver {
                 tokio::spawn(stream::speak(self.ends.clone(), member.addr, Lane::News, inbox));
                 news
             });
+            // Counted first: the speaker may be quicker than this task.
+            self.ends.cluster.count(|c| c.queued += 1);
             if speaker.try_send(frame.clone()).is_err() {
-                self.ends.cluster.count(|c| c.pruned += 1);
+                self.ends.cluster.count(|c| (c.queued, c.pruned) = (c.queued.saturating_sub(1), c.pruned + 1));
             }
         }
     }
 
-    fn exchange(&mut self, with: SocketAddr, is_reconnect: bool) {
+    fn exchange(&mut self, with: SocketAddr, call: Call) {
         if with != self.ends.cluster.advertised && self.exchanging.insert(with) {
             let ends = self.ends.clone();
-            self.exchanges.spawn(async move { (with, is_reconnect, stream::exchange(ends, with).await) });
+            self.exchanges.spawn(async move { (with, call, stream::exchange(ends, with).await) });
         }
     }
 
-    fn exchanged(&mut self, ended: Option<(SocketAddr, bool, Result<Member, wire::WireError>)>) {
-        let Some((with, is_reconnect, outcome)) = ended else { return };
+    fn exchanged(&mut self, ended: Option<(SocketAddr, Call, Result<Member, wire::WireError>)>) {
+        let Some((with, call, outcome)) = ended else { return };
         self.exchanging.remove(&with);
+        self.ends.cluster.count(|c| match (call, outcome.is_ok()) {
+            (Call::Exchange, _) => {}
+            (Call::Refresh, true) => c.refreshed += 1,
+            (Call::Refresh, false) => c.refreshed_failed += 1,
+            (Call::Reconnect, true) => c.reconnections += 1,
+            (Call::Reconnect, false) => c.reconnections_failed += 1,
+        });
         match outcome {
-            Ok(member) => {
-                if is_reconnect {
-                    self.ends.cluster.count(|c| c.reconnections += 1);
-                }
-                self.met(member);
-            }
-            Err(error) => {
-                if is_reconnect {
-                    self.ends.cluster.count(|c| c.reconnections_failed += 1);
-                }
-                match error.is_refusal() {
-                    true => self.ends.cluster.warn_of_refusal(with, &error),
-                    false => tracing::debug!(%with, %error, "An exchange with a cluster peer failed"),
-                }
-            }
+            Ok(member) => self.met(member),
+            Err(error) if error.is_refusal() => self.ends.cluster.warn_of_refusal(with, &error),
+            Err(error) => tracing::debug!(%with, %error, "An exchange with a cluster peer failed"),
         }
     }
 
@@ -384,8 +397,9 @@ impl Driver {
     /// Calls everybody who should be here and is not.
     fn reconnect(&mut self, configured: Vec<SocketAddr>) {
         let members: HashSet<SocketAddr> = self.swim.members().iter().map(|m| m.addr).collect();
-        let missing: HashSet<SocketAddr> =
-            configured.into_iter().chain(self.lost.keys().copied()).filter(|a| !members.contains(a)).collect();
-        missing.into_iter().for_each(|addr| self.exchange(addr, true));
+        let lost: Vec<SocketAddr> = self.lost.keys().filter(|a| !members.contains(a)).copied().collect();
+        lost.into_iter().for_each(|addr| self.exchange(addr, Call::Reconnect));
+        let configured = configured.into_iter().filter(|a| !members.contains(a));
+        configured.for_each(|addr| self.exchange(addr, Call::Refresh));
     }
 }

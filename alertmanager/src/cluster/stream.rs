@@ -77,10 +77,6 @@ impl Ends {
     }
 
     fn take(&self, kind: u8, payload: &[u8]) {
-        self.cluster.count(|c| {
-            c.received += 1;
-            c.received_bytes += payload.len() as u64;
-        });
         let Some(am) = self.am.upgrade() else { return };
         match kind {
             wire::ENTRIES => am.receive_entries(payload),
@@ -96,23 +92,32 @@ impl Ends {
 
     async fn write_everything(&self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), WireError> {
         let records = self.am.upgrade().map(|am| am.everything()).unwrap_or_default();
+        let mut size = 0;
         for frame in wire::entry_frames(&records) {
+            size += frame.len();
             self.timely(async { Ok(to.write_all(&frame).await?) }).await?;
         }
         self.timely(async {
             to.write_all(&wire::frame(wire::END, &[])).await?;
             Ok(to.flush().await?)
         })
-        .await
+        .await?;
+        self.cluster.count(|c| c.states_sent.add(size));
+        Ok(())
     }
 
     async fn read_everything(&self, from: &mut (impl AsyncRead + Unpin)) -> Result<(), WireError> {
+        let mut size = 0;
         loop {
-            match self.timely(wire::read_frame(from)).await? {
-                (wire::END, _) => return Ok(()),
-                (kind, payload) => self.take(kind, &payload),
+            let (kind, payload) = self.timely(wire::read_frame(from)).await?;
+            if kind == wire::END {
+                break;
             }
+            size += payload.len();
+            self.take(kind, &payload);
         }
+        self.cluster.count(|c| c.states_received.add(size));
+        Ok(())
     }
 }
 
@@ -146,6 +151,9 @@ pub(super) async fn speak(ends: Ends, to: SocketAddr, lane: Lane, mut frames: mp
             },
         };
         let Some(frame) = next else { return close(&ends, stream).await };
+        if lane == Lane::News {
+            ends.cluster.count(|c| c.queued = c.queued.saturating_sub(1));
+        }
         // A stream may have broken unnoticed: a second one is tried at once.
         let mut is_through = false;
         for _ in 0..2 {
@@ -176,7 +184,7 @@ pub(super) async fn speak(ends: Ends, to: SocketAddr, lane: Lane, mut frames: mp
         }
         let bytes = frame.len() as u64;
         match (lane, is_through) {
-            (Lane::News, true) => ends.cluster.count(|c| (c.sent, c.sent_bytes) = (c.sent + 1, c.sent_bytes + bytes)),
+            (Lane::News, true) => ends.cluster.count(|c| c.news_sent.add(frame.len())),
             (Lane::News, false) => {
                 ends.cluster.count(|c| c.pruned += 1);
                 ends.cluster.count_tls(|c| c.stream_write_errors += 1);
@@ -255,6 +263,7 @@ async fn hear(ends: &Ends, tcp: TcpStream, commands: &mpsc::Sender<Command>) -> 
                     ends.cluster.count_tls(|c| c.packet_bytes_received += payload.len() as u64);
                     let _ = commands.send(Command::Packet(payload)).await;
                 } else {
+                    ends.cluster.count(|c| c.news_received.add(payload.len()));
                     ends.take(kind, &payload);
                 }
             }

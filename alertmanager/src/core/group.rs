@@ -97,6 +97,15 @@ impl Core {
         let is_overdue = alert.starts_at_ms.saturating_add(wait_ms) < now.wall_ms;
         let earliest = self.started_mono_ms + self.options.start_delay_ms;
         let at_once = now.mono_ms.max(earliest);
+        // A group whose alerts have all been told as over is as good as gone: what comes now begins a new one, which does
+        // not wait for the old one's next interval.
+        if let Some(group) = self.groups.get(&id)
+            && group.alerts.is_empty()
+            && !group.slots.iter().any(|s| s.in_flight)
+        {
+            self.timers.remove(&(group.next_flush_ms, id));
+            self.groups.remove(&id);
+        }
         if let Some(group) = self.groups.get_mut(&id) {
             group.alerts.insert(alert.fingerprint, alert);
             if !group.has_flushed && is_overdue && group.next_flush_ms > at_once {

@@ -25,13 +25,34 @@ pub struct AlertData {
     pub status: &'static str,
     pub labels: Kv,
     pub annotations: Kv,
-    pub starts_at: String,
-    pub ends_at: String,
+    /// Milliseconds; None is Go's zero time.
+    #[serde(serialize_with = "time::serialize")]
+    starts_at: Option<i64>,
+    #[serde(serialize_with = "time::serialize")]
+    ends_at: Option<i64>,
     #[serde(rename = "generatorURL")]
     pub generator_url: Arc<str>,
-    pub fingerprint: String,
-    #[serde(skip)]
-    times_ms: (i64, Option<i64>),
+    fingerprint: Fingerprint,
+}
+
+/// Sixteen hexadecimal digits; in a preview any text.
+#[derive(Clone, Debug)]
+enum Fingerprint {
+    Of(u64),
+    Text(Arc<str>),
+}
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fingerprint::Of(n) => write!(f, "{n:016x}"),
+            Fingerprint::Text(text) => f.write_str(text),
+        }
+    }
+}
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
 }
 
 /// Field order is the order of upstream's payload.
@@ -55,16 +76,14 @@ pub struct Data {
 }
 
 fn alert(a: &NotifiedAlert) -> AlertData {
-    let end = a.is_resolved.then_some(a.alert.ends_at_ms);
     AlertData {
         status: if a.is_resolved { "resolved" } else { "firing" },
         labels: Kv(a.alert.labels.clone()),
         annotations: Kv(a.alert.annotations.clone()),
-        starts_at: time::format(a.alert.starts_at_ms),
-        ends_at: end.map_or_else(|| time::ZERO.to_owned(), time::format),
+        starts_at: Some(a.alert.starts_at_ms),
+        ends_at: a.is_resolved.then_some(a.alert.ends_at_ms),
         generator_url: a.alert.generator_url.clone(),
-        fingerprint: format!("{:016x}", a.alert.fingerprint),
-        times_ms: (a.alert.starts_at_ms, end),
+        fingerprint: Fingerprint::Of(a.alert.fingerprint),
     }
 }
 
@@ -73,7 +92,17 @@ fn common<'a>(mut sets: impl Iterator<Item = &'a Labels>) -> Kv {
     let Some(first) = sets.next() else { return Kv::default() };
     let mut pairs: Vec<(&str, &str)> = first.iter().collect();
     for set in sets {
-        pairs.retain(|(n, v)| set.get(n) == Some(v));
+        // Both are sorted by name: one walk over the set for all pairs.
+        let mut of_set = set.iter().peekable();
+        pairs.retain(|(n, v)| {
+            while of_set.peek().is_some_and(|(name, _)| name < n) {
+                of_set.next();
+            }
+            of_set.peek() == Some(&(*n, *v))
+        });
+        if pairs.is_empty() {
+            break;
+        }
     }
     Kv(Labels::from_sorted(pairs))
 }
@@ -182,10 +211,10 @@ impl Object for One {
             "Status" => Value::str(a.status),
             "Labels" => kv(&a.labels),
             "Annotations" => kv(&a.annotations),
-            "StartsAt" => time::zoned(a.times_ms.0).into(),
-            "EndsAt" => a.times_ms.1.map_or_else(time::zoned_zero, time::zoned).into(),
+            "StartsAt" => time::zoned(a.starts_at.unwrap_or(0)).into(),
+            "EndsAt" => a.ends_at.map_or_else(time::zoned_zero, time::zoned).into(),
             "GeneratorURL" => Value::str(&a.generator_url),
-            "Fingerprint" => Value::str(&a.fingerprint),
+            "Fingerprint" => Value::str(a.fingerprint.to_string()),
             _ => return None,
         })
     }
@@ -312,11 +341,10 @@ pub fn of_json(v: &serde_json::Value) -> Value {
         status: status(a),
         labels: pairs(a, "labels"),
         annotations: pairs(a, "annotations"),
-        starts_at: text(a, "startsAt"),
-        ends_at: text(a, "endsAt"),
+        starts_at: instant(a, "startsAt"),
+        ends_at: instant(a, "endsAt"),
         generator_url: text(a, "generatorURL").into(),
-        fingerprint: text(a, "fingerprint"),
-        times_ms: (instant(a, "startsAt").unwrap_or(0), instant(a, "endsAt")),
+        fingerprint: Fingerprint::Text(text(a, "fingerprint").into()),
     });
     Data {
         receiver: text(v, "receiver").into(),

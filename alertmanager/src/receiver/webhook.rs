@@ -11,7 +11,7 @@ use super::http::{Clients, answer, without_url};
 use super::secret_or_file;
 use crate::config;
 use crate::core::Delivery;
-use crate::notify::data::Data;
+use crate::notify::data::{AlertData, Data};
 use crate::notify::template::Bound;
 use crate::notify::{Context, FailureReason, SendError};
 
@@ -33,25 +33,38 @@ pub async fn send(
     config: &Arc<config::Webhook>,
     delivery: &Delivery,
 ) -> Result<(), SendError> {
-    let (data, truncated_alerts, bound) = context.bind(delivery, config.max_alerts);
+    // Templates are bound only where there are some: a standard message is written straight from the alerts.
+    let is_templated = config.payload.is_some() || config.url.is_template();
+    let (data, truncated_alerts, bound) = match is_templated || !delivery.notification.route_labels.is_empty() {
+        true => {
+            let (data, left_out, bound) = context.bind(delivery, config.max_alerts);
+            (data, left_out, Some(bound))
+        }
+        false => {
+            let (data, left_out) = Data::new(&delivery.notification, &context.external_url, config.max_alerts);
+            (data, left_out, None)
+        }
+    };
     let template_failed = |e: ferula_template::Error| SendError::permanent(FailureReason::Other, e.to_string());
     let message = Message { data: &data, version: "4", group_key: &delivery.notification.group_key, truncated_alerts };
-    let body = match &config.payload {
+    let body = match (&config.payload, &bound) {
         // Whatever the payload's templates do, the page goes out.
-        Some(payload) => match bound.as_ref().map_err(Clone::clone).and_then(|b| render(payload, b)) {
+        (Some(payload), Some(bound)) => match bound.as_ref().map_err(Clone::clone).and_then(|b| render(payload, b)) {
             Ok(custom) => serde_json::to_vec(&custom),
             Err(e) => {
                 tracing::error!(receiver = &*data.receiver, error = %e, "Custom webhook payload failed, sending the standard one");
-                serde_json::to_vec(&message)
+                standard(&message)
             }
         },
-        None => serde_json::to_vec(&message),
+        _ => standard(&message),
     };
     let mut body = body.map_err(|e| SendError::permanent(FailureReason::Other, e.to_string()))?;
     body.push(b'\n');
 
     let mut url = secret_or_file(config.url.expose(), &config.url_file)?;
-    if config.url.is_template() {
+    if config.url.is_template()
+        && let Some(bound) = bound
+    {
         url = bound.map_err(template_failed)?.text(&url).map_err(template_failed)?;
     }
     let url = config::value::parse_url(&url)
@@ -59,6 +72,7 @@ pub async fn send(
     let mut request = Request::post(url, "application/json", body);
     request.headers.insert(USER_AGENT, http::HeaderValue::from_static(crate::USER_AGENT));
 
+    drop(data); // only the text is held while the receiver takes its time
     let client = clients.get(delivery, config.http_config.as_ref())?;
     let exchange = async {
         let response = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)))?;
@@ -75,6 +89,15 @@ pub async fn send(
             retry_after: None,
         })
     })
+}
+
+/// The text, in a buffer of about its size.
+fn standard(message: &Message<'_>) -> serde_json::Result<Vec<u8>> {
+    let size = |a: &AlertData| a.labels.0.size_bytes() + a.annotations.0.size_bytes() + a.generator_url.len();
+    let alerts: usize = message.data.alerts.iter().map(|a| 300 + size(a) * 5 / 4).sum();
+    let mut body = Vec::with_capacity(1_024 + alerts);
+    serde_json::to_writer(&mut body, message)?;
+    Ok(body)
 }
 
 /// Every string of the user's document rendered; one that then reads as JSON other than a string stands for that.

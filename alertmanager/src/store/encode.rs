@@ -25,15 +25,18 @@ fn millis(t: &Option<pb::Timestamp>) -> i64 {
 pub fn delimit(messages: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(messages.iter().map(|m| m.len() + 5).sum());
     for m in messages {
-        let mut n = m.len() as u64;
-        while n >= 0x80 {
-            out.push((n as u8) | 0x80);
-            n >>= 7;
-        }
-        out.push(n as u8);
+        write_length(m.len() as u64, &mut out);
         out.extend_from_slice(m);
     }
     out
+}
+
+fn write_length(mut n: u64, out: &mut Vec<u8>) {
+    while n >= 0x80 {
+        out.push((n as u8) | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
 }
 
 /// The messages of a file; None once for a tail that holds no whole message.
@@ -185,7 +188,28 @@ pub fn read_log_entry(message: &[u8]) -> Option<(LogKey, LogEntry)> {
 
 /// Strings with their lengths: labels, annotations, URL; then the times. Only ours, so no schema file.
 pub fn alert(a: &Alert) -> Vec<u8> {
-    let mut out = Vec::with_capacity(a.labels.size_bytes() + a.annotations.size_bytes() + 64);
+    let mut out = Vec::with_capacity(alert_size(a));
+    write_alert(a, &mut out);
+    out
+}
+
+/// Alerts as [`delimit`] puts them, without a copy of each.
+pub fn delimited_alerts<'a>(alerts: impl Iterator<Item = &'a Alert>, out: &mut Vec<u8>) {
+    for a in alerts {
+        let size = alert_size(a);
+        out.reserve(size + 5);
+        write_length(size as u64, out);
+        write_alert(a, out);
+    }
+}
+
+/// Exactly the bytes of [`alert`].
+pub fn alert_size(a: &Alert) -> usize {
+    let pairs = |labels: &Labels| labels.iter().map(|(n, v)| 8 + n.len() + v.len()).sum::<usize>();
+    4 * 8 + 4 + a.generator_url.len() + pairs(&a.labels) + 4 + pairs(&a.annotations) + 4
+}
+
+fn write_alert(a: &Alert, out: &mut Vec<u8>) {
     for t in [a.starts_at_ms, a.ends_at_ms, a.updated_at_ms, i64::from(a.timeout)] {
         out.extend_from_slice(&t.to_le_bytes());
     }
@@ -201,7 +225,6 @@ pub fn alert(a: &Alert) -> Vec<u8> {
         }
         text("");
     }
-    out
 }
 
 pub fn read_alert(message: &[u8]) -> Option<Alert> {

@@ -37,6 +37,7 @@ impl Server {
         let am = Alertmanager::new(options, Arc::new(SystemClock), Registry::new()).unwrap();
         let listener = runtime.block_on(Listener::bind(&["127.0.0.1:0"], ListenOptions::default())).unwrap();
         let addr = listener.local_addrs()[0];
+        runtime.block_on(am.join()).unwrap();
         let wait = |mut s: watch::Receiver<bool>| async move {
             let _ = s.wait_for(|s| *s).await;
         };

@@ -5,6 +5,11 @@ use ferula_testkit::{Peer, Running, skipped};
 
 /// Debian's build reads its templates below /usr/share: the unpacked ones are bound there in a mount namespace of its own.
 pub fn start_real(peer: &Peer, config: &str, data: Option<&Path>) -> Result<Running, String> {
+    start_real_with(peer, config, data, &["--cluster.listen-address=".to_owned()])
+}
+
+/// With flags for its cluster.
+pub fn start_real_with(peer: &Peer, config: &str, data: Option<&Path>, cluster: &[String]) -> Result<Running, String> {
     let share = peer.path.parent().unwrap().join("../share").canonicalize().map_err(|e| e.to_string())?;
     let probe = std::process::Command::new("unshare").args(["-m", "true"]).status();
     if !probe.is_ok_and(|s| s.success()) {
@@ -18,7 +23,7 @@ pub fn start_real(peer: &Peer, config: &str, data: Option<&Path>) -> Result<Runn
         args.push(format!("--storage.path={}", data.unwrap_or(l.dir).display()));
         args.push(format!("--web.listen-address={}", l.addr));
         args.push("--web.external-url=http://am.example/".to_owned());
-        args.push("--cluster.listen-address=".to_owned());
+        args.extend_from_slice(cluster);
         args
     }))
 }

@@ -53,6 +53,17 @@ pub enum MetricType {
 }
 
 impl MetricType {
+    pub const ALL: [MetricType; 8] = [
+        MetricType::Unknown,
+        MetricType::Counter,
+        MetricType::Gauge,
+        MetricType::Histogram,
+        MetricType::GaugeHistogram,
+        MetricType::Summary,
+        MetricType::Info,
+        MetricType::StateSet,
+    ];
+
     /// The name the API and the text formats use.
     pub fn as_str(self) -> &'static str {
         match self {

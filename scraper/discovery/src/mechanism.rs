@@ -138,6 +138,9 @@ macro_rules! mechanisms {
             }
         )*
         impl Mechanism {
+            /// The names of all that are built in, as in `<name>_sd_configs`.
+            pub const NAMES: &[&str] = &[$( $name ),*];
+
             /// As in `<name>_sd_configs`.
             pub fn name(&self) -> &'static str {
                 match self { $( Mechanism::$variant(_) => $name, )* }

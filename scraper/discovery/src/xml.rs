@@ -160,4 +160,19 @@ mod tests {
         }
         assert!(parse(&"<a>".repeat(100_000)).unwrap_err().contains("too deep"));
     }
+
+    /// Any byte of a document may be another, or the end.
+    #[test]
+    fn damaged_anywhere_it_ends() {
+        let text = "<?xml?><!-- c --><a x=\"1\"><b y='&amp;'>t&#65;</b><c/><d><![CDATA[<x>]]></d></a>";
+        for at in 0..text.len() {
+            let _ = parse(&text[..at]); // either answer is fine
+            for other in "<>&;\"'/=! ]-#xä".chars() {
+                let damaged = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+                if let Ok(root) = parse(&damaged) {
+                    assert!(root.children.len() < text.len());
+                }
+            }
+        }
+    }
 }

@@ -17,6 +17,9 @@ use ferula_scraper_scrape::{ScrapeManager, ScrapeOptions};
 use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability, StorageError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Series of `up` are told apart by this bit of their reference.
 const UP: u64 = 1 << 40;
 
@@ -145,7 +148,7 @@ fn main() {
     let address = |i: u64| format!("127.{}.{}.{}:{port}", 1 + i / 65_536, i / 256 % 256, i % 256);
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (store, registry, empty) = (Forgetful::default(), Registry::new(), rss_kib());
-        let manager = ScrapeManager::new(ScrapeOptions::default(), Arc::new(store.clone()), Arc::new(SystemClock), &registry);
+        let manager = ScrapeManager::new(ScrapeOptions::default(), Arc::new(store.clone()), Arc::new(SystemClock), &registry).unwrap();
         let mut alive: Vec<u64> = (0..targets).collect();
         let addresses = |alive: &[u64]| alive.iter().map(|i| address(*i)).collect::<Vec<_>>();
         manager.apply(vec![config(&addresses(&alive), interval_s)], &Labels::empty()).unwrap();

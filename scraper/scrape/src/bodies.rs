@@ -2,11 +2,13 @@
 use std::borrow::Cow;
 
 use ferula_exposition::parse::protobuf::{FamilySink, HistogramForms, ProtoSeries, resume_families};
-use ferula_exposition::parse::{Entry, Parser, Progress, Sample, Syntax};
+use ferula_exposition::parse::{Entry, KnownLines, Parser, Progress, Sample, Syntax};
 use ferula_model::{MetricType, Value};
 
+use crate::cache::Cache;
 use crate::error::ScrapeError;
 use crate::ingest::{Incoming, Piece, Samples};
+use crate::metadata::Families;
 use crate::nhcb::{Collector, Sampled, Taken};
 use crate::series::resolve;
 
@@ -19,7 +21,9 @@ pub(crate) fn append_text(
 ) -> Result<usize, ScrapeError> {
     let mut parser = Parser::resume(piece.bytes, piece.syntax, samples.pass.limits, *progress, piece.is_last);
     let reads_starts = samples.pass.starts.are_read();
-    while let Some(entry) = parser.next_known(|line| samples.cache.expected_at(line)) {
+    loop {
+        let mut known = Known { cache: samples.cache, families: samples.families, syntax: piece.syntax };
+        let Some(entry) = parser.next_known(&mut known) else { break };
         let entry = entry?;
         if let (Some(collector), false) = (&mut *collector, matches!(entry, Entry::Sample(_))) {
             collector.finish(&mut samples)?;
@@ -37,9 +41,16 @@ pub(crate) fn append_text(
                     collector.begin_family(&family, metric_type);
                 }
                 samples.families.set_type(&family, metric_type);
+                samples.families.learn(parser.entry_bytes(), piece.syntax, Some(metric_type));
             }
-            Entry::Help { family, text } => samples.families.set_help(&family, &text),
-            Entry::Unit { family, unit } => samples.families.set_unit(&family, unit),
+            Entry::Help { family, text } => {
+                samples.families.set_help(&family, &text);
+                samples.families.learn(parser.entry_bytes(), piece.syntax, None);
+            }
+            Entry::Unit { family, unit } => {
+                samples.families.set_unit(&family, unit);
+                samples.families.learn(parser.entry_bytes(), piece.syntax, None);
+            }
             Entry::Comment => {}
         }
     }
@@ -49,6 +60,23 @@ pub(crate) fn append_text(
     let (read, now) = parser.pause();
     *progress = now;
     Ok(read)
+}
+
+/// The lines of the last scrape.
+struct Known<'x> {
+    cache: &'x Cache,
+    families: &'x mut Families,
+    syntax: Syntax,
+}
+
+impl KnownLines for Known<'_> {
+    #[inline]
+    fn series(&mut self, rest: &[u8]) -> Option<usize> {
+        self.cache.expected_at(rest)
+    }
+    fn metadata(&mut self, line: &[u8]) -> Option<Option<MetricType>> {
+        self.families.take_expected(line, self.syntax)
+    }
 }
 
 struct Line<'a> {

@@ -40,8 +40,11 @@ pub(crate) struct Wire {
     _charge: Charge,
 }
 
-/// As much as is gathered before it is looked at: most bodies are complete by then, and read in one step.
-const WIRE_BYTES: usize = 1 << 20;
+/// As much as is gathered before it is looked at: most bodies are complete by then, and read in one step. A step over
+/// so much holds up the other targets of its thread for a millisecond or two.
+const WIRE_BYTES: usize = 512 << 10;
+/// The same, compressed.
+const GZIP_WIRE_BYTES: usize = 64 << 10;
 
 /// Asks `target`. Dropping the future closes the connection.
 pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget) -> Result<Incoming, ScrapeError> {
@@ -50,8 +53,9 @@ pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget) -> Result
     request.unix_socket.clone_from(&target.unix_socket);
     let limits = BodyLimits { bytes_max: job.config.body_size_limit.0, budget: budget.clone() };
     let (url, timeout) = (target.url_text.clone(), target.timeout.std());
-    let deadline = Instant::now() + timeout;
-    let response = within(deadline, &url, async { Ok(job.client.send(request).await?) }).await?;
+    let mut deadline = Instant::now() + timeout;
+    let last_deadline = deadline + timeout;
+    let response = within(&mut deadline, last_deadline, &url, async { Ok(job.client.send(request).await?) }).await?;
     if response.status != StatusCode::OK {
         return Err(ScrapeError::Status(response.status));
     }
@@ -65,7 +69,7 @@ pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget) -> Result
         Err(e) => Err(e.into()),
     };
     let is_gzip = response.is_gzip();
-    Ok(Incoming { response, url, form: Form { is_gzip, syntax, limits }, deadline, last_deadline: deadline + timeout })
+    Ok(Incoming { response, url, form: Form { is_gzip, syntax, limits }, deadline, last_deadline })
 }
 
 impl Incoming {
@@ -74,8 +78,10 @@ impl Incoming {
         let mut wire =
             Wire { chunks: Vec::new(), is_last: false, _charge: self.form.limits.budget.charge(0).map_err(spent)? };
         let mut bytes = 0;
-        while bytes < WIRE_BYTES {
-            let chunk = within(self.deadline, &self.url, async { Ok(self.response.chunk().await?) }).await?;
+        let enough = if self.form.is_gzip { GZIP_WIRE_BYTES } else { WIRE_BYTES };
+        while bytes < enough {
+            let next = async { Ok(self.response.chunk().await?) };
+            let chunk = within(&mut self.deadline, self.last_deadline, &self.url, next).await?;
             let Some(chunk) = chunk else {
                 wire.is_last = true;
                 break;
@@ -101,13 +107,25 @@ fn spent(e: ferula_model::BudgetExceeded) -> ScrapeError {
     ScrapeError::Http(e.into())
 }
 
+/// A deadline noticed later than this passed while the thread was busy with another target's body, or stood still.
+const LATE: Duration = Duration::from_millis(10);
+
+/// `doing`, until `deadline`. That moves if it was this side that was late, but not past `last`.
 async fn within<T>(
-    deadline: Instant,
+    deadline: &mut Instant,
+    last: Instant,
     url: &str,
     doing: impl Future<Output = Result<T, ScrapeError>>,
 ) -> Result<T, ScrapeError> {
-    match tokio::time::timeout_at(deadline, doing).await {
-        Ok(result) => result,
-        Err(_) => Err(ScrapeError::Timeout { url: url.to_owned() }),
+    let mut doing = std::pin::pin!(doing);
+    loop {
+        if let Ok(result) = tokio::time::timeout_at(*deadline, doing.as_mut()).await {
+            return result;
+        }
+        let late = deadline.elapsed();
+        if late < LATE || *deadline >= last {
+            return Err(ScrapeError::Timeout { url: url.to_owned() });
+        }
+        *deadline = (*deadline + 2 * late).min(last);
     }
 }

@@ -86,17 +86,18 @@ impl State {
         }
     }
 
-    pub(crate) fn begin(&mut self, families: &mut Families, store: &dyn Appendable, job: &Job) -> Batch {
+    pub(crate) fn begin(&mut self, families: &mut Families, store: &dyn Appendable, pass: &Pass<'_>) -> Batch {
         self.cache.begin();
         self.account.begin();
         self.stale.clear();
-        families.begin();
+        let collector = Collector::for_config(&pass.job.config);
+        families.begin(collector.is_none() && !pass.passes_metadata && !pass.starts.are_read());
         Batch {
             app: store.appender(),
             counts: Counts::default(),
             appended: 0,
             over_limit: false,
-            collector: Collector::for_config(&job.config),
+            collector,
             progress: Progress::default(),
         }
     }

@@ -20,6 +20,7 @@ mod scrape_loop;
 mod series;
 mod starts;
 pub mod target;
+mod threads;
 
 pub use error::ScrapeError;
 pub use manager::{PoolSnapshot, ScrapeManager, ScrapeOptions, SeriesBudget, TargetSnapshot};

@@ -10,7 +10,6 @@ use ferula_model::{Budget, Clock, Labels, Metadata};
 use ferula_scraper_discovery::{Discovery, ProviderStatus, SdConfigs};
 use ferula_storage::Appendable;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use crate::budget::Ledger;
 use crate::config::{ConfigError, ScrapeConfig};
@@ -21,6 +20,7 @@ use crate::pool::Pool;
 use crate::scrape_loop::Health;
 use crate::starts::StartTimes;
 use crate::target::{Fnv, Target};
+use crate::threads::Threads;
 
 /// What a server decides about scraping apart from the configuration file.
 #[derive(Clone, Debug)]
@@ -34,8 +34,11 @@ pub struct ScrapeOptions {
     /// All bodies in memory, compressed and uncompressed. A scrape that finds it spent fails.
     pub body_budget: Budget,
     pub parse_limits: Limits,
-    /// Bodies parsed and appended at a time; 0 means as many as cores.
-    pub passes_max: usize,
+    /// How many targets of a job share a place in the interval, about. Waking up for a scrape, with all that the machine
+    /// forgot meanwhile, costs as much as reading hundreds of lines; those who come together share it. 1 is nobody.
+    pub company: usize,
+    /// Threads that scrape; 0 means as many as cores.
+    pub threads: usize,
     pub start_times: StartTimes,
     /// Tell the store type, help and unit of every series: upstream's `metadata-wal-records`.
     pub passes_metadata: bool,
@@ -49,7 +52,8 @@ impl Default for ScrapeOptions {
             user_agent: concat!("Prometheus/3.5.0 Ferula/", env!("CARGO_PKG_VERSION")).to_owned(),
             body_budget: Budget::root("scrape bodies", 512 << 20),
             parse_limits: Limits::default(),
-            passes_max: 0,
+            company: 8,
+            threads: 0,
             start_times: StartTimes::default(),
             passes_metadata: false,
         }
@@ -62,8 +66,9 @@ pub(crate) struct Context {
     pub store: Arc<dyn Appendable>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
-    pub permits: Arc<Semaphore>,
     pub runtime: Handle,
+    /// Of the threads that scrape; at least one.
+    scrapers: Vec<Handle>,
     /// All series of all targets, and how many there may be; 0 is no limit.
     pub ledger: Arc<Ledger>,
     series_max: AtomicU64,
@@ -73,6 +78,15 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn seed(&self) -> u64 {
         self.seed.load(Ordering::Relaxed)
+    }
+    /// Where a target is scraped. Targets of one host and port share a thread, as they share connections.
+    pub(crate) fn runtime_for(&self, target: &Target) -> &Handle {
+        let mut hash = Fnv::new();
+        hash.write(target.url.authority().as_bytes());
+        if let Some(socket) = &target.unix_socket {
+            hash.write(socket.as_os_str().as_encoded_bytes());
+        }
+        self.scrapers.get(hash.0 as usize % self.scrapers.len().max(1)).unwrap_or(&self.runtime)
     }
     pub(crate) fn series_max(&self) -> u64 {
         self.series_max.load(Ordering::Relaxed)
@@ -99,6 +113,8 @@ pub struct ScrapeManager {
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     /// Of jobs that are gone, while they still owe stale markers.
     leaving: Mutex<Vec<Arc<Pool>>>,
+    /// Without a reference in what runs on them: they end with the manager.
+    _threads: Threads,
 }
 
 /// One target as the API shows it.
@@ -154,18 +170,16 @@ impl SeriesBudget {
 }
 
 impl ScrapeManager {
-    /// Must be called within a tokio runtime, on which everything runs.
+    /// Must be called within a tokio runtime, on which everything runs but the scraping itself: that has threads of its own,
+    /// and not getting them is the error.
     pub fn new(
         options: ScrapeOptions,
         store: Arc<dyn Appendable>,
         clock: Arc<dyn Clock>,
         registry: &Registry,
-    ) -> Arc<ScrapeManager> {
+    ) -> std::io::Result<Arc<ScrapeManager>> {
         let runtime = Handle::current();
-        let passes = match options.passes_max {
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
-            n => n,
-        };
+        let threads = Threads::start(options.threads)?;
         let metrics = Metrics::new(registry);
         let budget = options.body_budget.clone();
         registry.gauge_fn("ferula_scrape_body_bytes", "Bytes of scraped bodies held in memory.", move || {
@@ -177,8 +191,8 @@ impl ScrapeManager {
             store,
             clock,
             metrics,
-            permits: Arc::new(Semaphore::new(passes)),
             runtime,
+            scrapers: threads.handles().to_vec(),
             ledger: Arc::default(),
             series_max: AtomicU64::new(0),
             seed: AtomicU64::new(0),
@@ -192,6 +206,7 @@ impl ScrapeManager {
             discovery,
             pools: Mutex::default(),
             leaving: Mutex::default(),
+            _threads: threads,
         });
         let weak = Arc::downgrade(&manager);
         registry.named_collector("scrape metadata", move |families| {
@@ -199,7 +214,7 @@ impl ScrapeManager {
                 manager.describe_metadata(families);
             }
         });
-        manager
+        Ok(manager)
     }
 
     /// How much metadata the targets of each job hold, counted when somebody asks.

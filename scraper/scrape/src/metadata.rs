@@ -1,6 +1,12 @@
 //! Help, type and unit of a target's metric families, as last scraped.
+//!
+//! Targets repeat these lines too. A scrape either *learns* them, all read in full, or *follows*: a line that has the
+//! fingerprint of the one that came there last time says nothing new. The first that differs ends the following, and the
+//! next scrape learns. Cost: 8 bytes a line.
+use ferula_exposition::parse::Syntax;
 use ferula_model::{Metadata, MetricType};
 use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Families by name. Those that did not come for some scrapes are forgotten.
 #[derive(Default)]
@@ -11,6 +17,40 @@ pub(crate) struct Families {
     pass: u32,
     /// The last pass was rolled back, so that the store knows nothing of what changed in it.
     is_owed: bool,
+    lines: Vec<Line>,
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Learning,
+    /// As many lines came as last time.
+    Following(usize),
+    /// Nothing is compared, and nothing learned.
+    Reading,
+    /// Some lines of this scrape were only compared, so not all families are known to have come.
+    Astray,
+}
+
+/// A line's fingerprint, and in its lowest bits which type it declares.
+#[derive(Clone, Copy, Debug)]
+struct Line(u64);
+
+const TYPE_BITS: u64 = 15;
+
+impl Line {
+    /// The same line may mean something else in another format.
+    fn print(line: &[u8], syntax: Syntax) -> u64 {
+        xxh3_64_with_seed(line, syntax as u64) & !TYPE_BITS
+    }
+    fn new(line: &[u8], syntax: Syntax, metric_type: Option<MetricType>) -> Line {
+        let at = MetricType::ALL.iter().position(|t| Some(*t) == metric_type);
+        Line(Line::print(line, syntax) | at.map_or(0, |i| i as u64 + 1))
+    }
+    fn metric_type(self) -> Option<MetricType> {
+        MetricType::ALL.get(((self.0 & TYPE_BITS) as usize).wrapping_sub(1)).copied()
+    }
 }
 
 #[derive(Default)]
@@ -25,9 +65,39 @@ struct Family {
 const ABSENT_MAX: u32 = 10;
 
 impl Families {
-    pub(crate) fn begin(&mut self) {
+    /// `may_follow`: nobody needs to know which family each series is in.
+    pub(crate) fn begin(&mut self, may_follow: bool) {
         self.pass += 1;
         self.current.clear();
+        self.mode = match self.mode {
+            Mode::Following(_) if may_follow => Mode::Following(0),
+            _ => {
+                self.lines.clear();
+                if may_follow { Mode::Learning } else { Mode::Reading }
+            }
+        };
+    }
+
+    /// Whether the line that comes now is the one that came here last time, and then which type it declares, if any.
+    pub(crate) fn take_expected(&mut self, line: &[u8], syntax: Syntax) -> Option<Option<MetricType>> {
+        let Mode::Following(at) = &mut self.mode else { return None };
+        match self.lines.get(*at) {
+            Some(expected) if expected.0 & !TYPE_BITS == Line::print(line, syntax) => {
+                *at += 1;
+                Some(expected.metric_type())
+            }
+            _ => {
+                self.mode = Mode::Astray;
+                None
+            }
+        }
+    }
+
+    /// A line that was read in full.
+    pub(crate) fn learn(&mut self, line: &[u8], syntax: Syntax, metric_type: Option<MetricType>) {
+        if self.mode == Mode::Learning {
+            self.lines.push(Line::new(line, syntax, metric_type));
+        }
     }
 
     fn change(&mut self, family: &str, change: impl FnOnce(&mut Metadata) -> bool) {
@@ -70,9 +140,24 @@ impl Families {
 
     /// After a complete scrape.
     pub(crate) fn end(&mut self) {
-        let pass = self.pass;
         self.is_owed = false;
-        self.by_name.retain(|_, family| pass.saturating_sub(family.seen) < ABSENT_MAX);
+        match self.mode {
+            // Those that were followed came, without a note of it: nobody gets older.
+            Mode::Following(_) | Mode::Astray if !self.lines.is_empty() => {
+                self.pass -= 1;
+                if self.mode != Mode::Following(self.lines.len()) {
+                    self.mode = Mode::Astray;
+                }
+            }
+            _ => {
+                let pass = self.pass;
+                self.by_name.retain(|_, family| pass.saturating_sub(family.seen) < ABSENT_MAX);
+                self.lines.shrink_to_fit();
+                if self.mode == Mode::Learning {
+                    self.mode = Mode::Following(0);
+                }
+            }
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Metadata)> {
@@ -133,7 +218,7 @@ mod tests {
     fn what_changed_is_told_once_and_again_after_a_failure() {
         let mut f = Families::default();
         let is_news = |f: &mut Families, help: &str| {
-            f.begin();
+            f.begin(false);
             f.set_help("a", help);
             f.current().map(|(_, _, news)| news)
         };
@@ -144,7 +229,66 @@ mod tests {
         assert_eq!(is_news(&mut f, "x"), Some(true));
         f.end();
         assert_eq!((is_news(&mut f, "y"), is_news(&mut f, "y")), (Some(true), Some(false)));
-        f.begin();
+        f.begin(false);
         assert!(f.current().is_none(), "lines before any metadata");
+    }
+
+    /// One scrape in which `families` come, one line each. Returns how many lines had to be read.
+    fn scrape(all: &mut Families, families: &[&str]) -> usize {
+        all.begin(true);
+        let mut read = 0;
+        for family in families {
+            let line = format!("# TYPE {family} gauge\n");
+            match all.take_expected(line.as_bytes(), Syntax::Text) {
+                Some(metric_type) => assert_eq!(metric_type, Some(MetricType::Gauge)),
+                None => {
+                    read += 1;
+                    all.set_type(family, MetricType::Gauge);
+                    all.learn(line.as_bytes(), Syntax::Text, Some(MetricType::Gauge));
+                }
+            }
+        }
+        all.end();
+        read
+    }
+
+    #[test]
+    fn what_repeats_is_not_read_again_and_stays_known() {
+        let mut all = Families::default();
+        assert_eq!(scrape(&mut all, &["a", "b"]), 2);
+        for _ in 0..3 * ABSENT_MAX {
+            assert_eq!(scrape(&mut all, &["a", "b"]), 0);
+        }
+        assert_eq!(scrape(&mut all, &["a", "c"]), 1, "the rest is read");
+        assert_eq!(scrape(&mut all, &["a", "c"]), 2, "learns");
+        assert_eq!(scrape(&mut all, &["a", "c"]), 0);
+        assert_eq!(scrape(&mut all, &["a"]), 0, "one is missing");
+        assert_eq!(scrape(&mut all, &["a"]), 1, "learns");
+        assert_eq!(all.iter().count(), 3);
+    }
+
+    #[test]
+    fn what_does_not_come_is_forgotten_and_what_comes_is_not() {
+        let mut all = Families::default();
+        scrape(&mut all, &["a", "b", "gone"]);
+        // Never twice the same, so that following ends each time.
+        for i in 0..3 * ABSENT_MAX {
+            let other = format!("other{i}");
+            scrape(&mut all, &["a", "b", &other]);
+        }
+        let names: Vec<&str> = all.iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"a") && names.contains(&"b") && !names.contains(&"gone"), "{names:?}");
+    }
+
+    #[test]
+    fn a_failed_scrape_changes_nothing() {
+        let mut all = Families::default();
+        scrape(&mut all, &["a", "b"]);
+        all.begin(true); // and no end
+        assert_eq!(all.take_expected(b"# TYPE a gauge\n", Syntax::Text), Some(Some(MetricType::Gauge)));
+        assert_eq!(all.take_expected(b"# TYPE a gauge\n", Syntax::Text), None);
+        scrape(&mut all, &["a", "b"]);
+        assert_eq!(scrape(&mut all, &["a", "b"]), 0);
+        assert_eq!(all.iter().count(), 2);
     }
 }

@@ -29,6 +29,9 @@ impl PoolShared {
     }
 }
 
+/// Places in an interval at least: a place may begin this part of the interval before the one upstream would choose.
+const PLACES_MIN: usize = 32;
+
 struct LoopHandle {
     shared: Arc<Shared>,
     orders: watch::Sender<Order>,
@@ -196,6 +199,10 @@ impl Pool {
         members.dropped_count = groups.iter().map(|g| g.dropped.len()).sum();
         members.dropped = groups.iter().flat_map(|g| &g.dropped).take(keep).cloned().collect();
         let mut before = std::mem::take(&mut members.loops);
+        // A power of two, so that those who come later, when there are more, find the same places among theirs.
+        let company = self.context.options.company.max(1);
+        let places = (active.len() / company).max(PLACES_MIN).next_power_of_two() as u64;
+        let places = if company == 1 { u64::MAX } else { places };
         for target in active {
             let hash = target.hash;
             let handle = match before.remove(&hash) {
@@ -203,7 +210,7 @@ impl Pool {
                     handle.shared.target.store(target);
                     handle
                 }
-                None => self.spawn(target),
+                None => self.spawn(target, places),
             };
             members.loops.insert(hash, handle);
         }
@@ -218,11 +225,12 @@ impl Pool {
         metrics.sync_length.with(&[name]).observe_duration(took);
     }
 
-    fn spawn(&self, target: Arc<Target>) -> LoopHandle {
+    fn spawn(&self, target: Arc<Target>, places: u64) -> LoopHandle {
+        let runtime = self.context.runtime_for(&target);
         let shared = Arc::new(Shared::new(target));
         let (orders, receiver) = watch::channel(Order::Run);
-        let one = Loop::new(Arc::clone(&self.context), Arc::clone(&self.shared), Arc::clone(&shared), receiver);
-        LoopHandle { shared, orders, task: self.context.runtime.spawn(one.run()) }
+        let one = Loop::new(Arc::clone(&self.context), Arc::clone(&self.shared), Arc::clone(&shared), receiver, places);
+        LoopHandle { shared, orders, task: runtime.spawn(one.run()) }
     }
 
     /// The job is gone: all targets leave, each ending its series when it is sure not to come back.

@@ -2,6 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ferula_exposition::parse::{ParseError, Syntax};
 use ferula_model::Charge;
 use ferula_net::client::Inflow;
@@ -62,7 +63,7 @@ impl Reading {
         let mut families = shared.families();
         let mut batch = match self.batch.take() {
             Some(batch) => batch,
-            None => state.begin(&mut families, context.store.as_ref(), &job),
+            None => state.begin(&mut families, context.store.as_ref(), &pass),
         };
         let read = wire.and_then(|(wire, form)| {
             let body = match &mut self.body {
@@ -70,7 +71,7 @@ impl Reading {
                 None => self.body.insert(Body::new(form, self.expected_bytes)?),
             };
             for chunk in &wire.chunks {
-                for piece in chunk.chunks(body.push_bytes()) {
+                for piece in body.pieces(chunk) {
                     body.inflow.push(piece)?;
                     if body.inflow.bytes().len() >= body.window_bytes {
                         body.read(state, &mut families, &mut batch, &pass, false)?;
@@ -151,8 +152,11 @@ impl Body {
         Ok(Body { inflow, form, charge, window_bytes: WINDOW_BYTES })
     }
 
-    fn push_bytes(&self) -> usize {
-        if self.form.is_gzip { Inflow::PUSH_BYTES } else { WINDOW_BYTES }
+    /// Of a compressed chunk little at a time, lest it be a bomb.
+    fn pieces(&self, chunk: &Bytes) -> impl Iterator<Item = Bytes> + use<> {
+        let (chunk, len) = (chunk.clone(), chunk.len());
+        let step = if self.form.is_gzip { Inflow::PUSH_BYTES } else { len.max(1) };
+        (0..len).step_by(step).map(move |from| chunk.slice(from..len.min(from + step)))
     }
 
     /// Reads what is whole of what waits.

@@ -81,12 +81,14 @@ pub(crate) struct Loop {
     pub pool: Arc<PoolShared>,
     pub shared: Arc<Shared>,
     pub orders: watch::Receiver<Order>,
-    /// `None` while a blocking step holds it.
+    /// `None` before the first scrape, and after one that panicked.
     state: Option<Box<State>>,
     /// How long the last body was, so that the next one's buffer need not grow.
     body_bytes: u64,
     /// The job the cache belongs to.
     cached_for: Option<Arc<Job>>,
+    /// Among how many places in the interval its own was chosen.
+    places: u64,
     /// Wall time of the last scrape's place in the rhythm, in ms.
     aligned_ms: Option<i64>,
     last_start: Option<Duration>,
@@ -101,6 +103,7 @@ impl Loop {
         pool: Arc<PoolShared>,
         shared: Arc<Shared>,
         orders: watch::Receiver<Order>,
+        places: u64,
     ) -> Loop {
         Loop {
             context,
@@ -110,6 +113,7 @@ impl Loop {
             state: None,
             body_bytes: 0,
             cached_for: None,
+            places,
             aligned_ms: None,
             last_start: None,
         }
@@ -121,7 +125,7 @@ impl Loop {
         let interval = target.interval.std();
         let delay = match self.context.options.first_scrape_at_once {
             true => 0,
-            false => target.offset_ms(clock.now_ms(), self.context.seed()),
+            false => target.offset_ms(clock.now_ms(), self.context.seed(), self.places),
         };
         let mut next = clock.monotonic() + Duration::from_millis(delay.unsigned_abs());
         drop(target);
@@ -163,15 +167,11 @@ impl Loop {
         if !self.wait_leaving(next + interval + interval / 10).await {
             return;
         }
-        let (context, shared, job) = (Arc::clone(&self.context), Arc::clone(&self.shared), self.pool.job.load_full());
+        let (job, target) = (self.pool.job.load_full(), self.shared.target.load_full());
         let Some(mut state) = self.state.take() else { return };
-        let Ok(permit) = Arc::clone(&context.permits).acquire_owned().await else { return };
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let target = shared.target.load_full();
-            state.end_all(context.store.as_ref(), &context.pass(&job, &target, t_ms))
-        });
-        if let Ok(Err(e)) = done.await {
+        let pass = self.context.pass(&job, &target, t_ms);
+        let done = catch(|| state.end_all(self.context.store.as_ref(), &pass));
+        if let Some(Err(e)) = done {
             tracing::error!(error = %e, "Stale commit failed");
         }
     }
@@ -241,30 +241,25 @@ impl Loop {
                 },
                 Err(e) => Err(e.clone()),
             };
-            let (context, shared) = (Arc::clone(&context), Arc::clone(&shared));
             let before = context.clock.monotonic();
-            // As many steps at a time as cores; the others wait here, holding nothing but what came over the wire.
-            let Ok(permit) = Arc::clone(&context.permits).acquire_owned().await else { return };
-            let done = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                let is_done = reading.step(&mut state, &shared, &context, wire);
-                (state, reading, is_done)
-            });
-            match done.await {
-                Ok((now, _, Some(body_bytes))) => {
-                    self.state = Some(now);
-                    self.body_bytes = body_bytes;
-                    return;
-                }
-                Ok((now, then, None)) => (state, reading) = (now, then),
-                Err(e) => {
-                    tracing::error!(error = %e, "A scrape panicked; its target starts afresh");
-                    return;
-                }
+            let step = catch(|| reading.step(&mut state, &shared, &context, wire));
+            let Some(done) = step else { return };
+            if let Some(body_bytes) = done {
+                self.state = Some(state);
+                self.body_bytes = body_bytes;
+                return;
             }
             if let Ok(incoming) = &mut incoming {
-                incoming.extend_deadline(self.context.clock.monotonic().saturating_sub(before));
+                incoming.extend_deadline(context.clock.monotonic().saturating_sub(before));
             }
+            tokio::task::yield_now().await; // other targets of this thread may be due
         }
     }
+}
+
+/// What `step` returns, or `None` if it panicked: a bug that one target's body finds must not end the others' scrapes. What
+/// `step` borrowed is to be dropped then.
+fn catch<T>(step: impl FnOnce() -> T) -> Option<T> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(step));
+    done.inspect_err(|_| tracing::error!("A scrape panicked; its target starts afresh")).ok()
 }

@@ -186,11 +186,14 @@ pub fn build_group(config: &ScrapeConfig, rules: &[relabel::Config], group: &Tar
 
 impl Target {
     /// Time from `now_ms` to the target's next place in its interval. Places depend on the target and the server's seed
-    /// only, so that load spreads, restarts keep the rhythm, and the two servers of a pair do not scrape together.
-    pub fn offset_ms(&self, now_ms: i64, seed: u64) -> i64 {
+    /// only, so that load spreads, restarts keep the rhythm, and the two servers of a pair do not scrape together. The
+    /// interval has `places`; as many as milliseconds are too many to meet.
+    pub fn offset_ms(&self, now_ms: i64, seed: u64, places: u64) -> i64 {
         let interval = self.interval.ms().max(1);
-        // In nanoseconds, as upstream, so that both servers would choose the same place.
+        // In nanoseconds, as upstream, so that both servers would choose the same place, but for its being one of few.
         let place = ((self.hash ^ seed) % (interval as u64 * 1_000_000)) as i64 / 1_000_000;
+        let places = i64::try_from(places).unwrap_or(interval).clamp(1, interval);
+        let place = place * places / interval * interval / places;
         (interval - now_ms.rem_euclid(interval) + place) % interval
     }
 }
@@ -266,8 +269,8 @@ mod tests {
             let Ok(Built::Target(t)) = one("{job_name: j}", &[("__address__", &format!("h:{i}"))], &[]) else {
                 panic!()
             };
-            let at = |now: i64| (now + t.offset_ms(now, 42)) % 60_000;
-            assert!((0..60_000).contains(&t.offset_ms(123_456, 42)));
+            let at = |now: i64| (now + t.offset_ms(now, 42, u64::MAX)) % 60_000;
+            assert!((0..60_000).contains(&t.offset_ms(123_456, 42, 64)));
             assert_eq!(at(123_456), at(7_654_321));
             places.insert(at(0) / 6_000);
         }

@@ -70,7 +70,7 @@ async fn outcome(body: &[u8], content_type: &str, more: &str) -> Value {
     let (mut store, registry) = (Store::default(), Registry::new());
     store.accept_old = true;
     let options = ScrapeOptions { first_scrape_at_once: true, ..ScrapeOptions::default() };
-    let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry);
+    let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry).unwrap();
     let mut config = job(&[server.address()], more);
     config.scrape_interval = ferula_yaml::Duration::from_secs(3600);
     config.scrape_timeout = ferula_yaml::Duration::from_secs(60);

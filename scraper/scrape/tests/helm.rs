@@ -231,7 +231,7 @@ async fn the_charts_jobs_find_what_prometheus_finds() {
     let count = configs.len();
     let registry = Registry::new();
     let store = Arc::new(Store::default());
-    let manager = ScrapeManager::new(ScrapeOptions::default(), store, Arc::new(SystemClock), &registry);
+    let manager = ScrapeManager::new(ScrapeOptions::default(), store, Arc::new(SystemClock), &registry).unwrap();
     manager.apply(configs, &Labels::empty()).unwrap();
     let text = |v: &Value| v.as_str().unwrap_or("").to_owned();
     let (mut ours, mut theirs) = (Found::new(), Found::new());

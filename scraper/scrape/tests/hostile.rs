@@ -115,7 +115,7 @@ async fn scrape(address: String, more: &str) -> Scraped {
     let (store, registry) = (Store::default(), Registry::new());
     let budget = Budget::root("scrape bodies", BUDGET_BYTES);
     let options = ScrapeOptions { first_scrape_at_once: true, body_budget: budget.clone(), ..ScrapeOptions::default() };
-    let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry);
+    let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry).unwrap();
     let mut config = job(std::slice::from_ref(&address), more);
     config.scrape_interval = ferula_yaml::Duration::from_secs(2);
     config.scrape_timeout = ferula_yaml::Duration::from_ms(1500);

@@ -27,7 +27,7 @@ impl World {
     async fn with_clock(answer: Answer, more: &str, clock: Arc<dyn Clock>) -> World {
         let (store, registry, server) = (Store::default(), Registry::new(), Server::start(answer).await);
         let options = ScrapeOptions { first_scrape_at_once: true, ..ScrapeOptions::default() };
-        let manager = ScrapeManager::new(options, Arc::new(store.clone()), clock, &registry);
+        let manager = ScrapeManager::new(options, Arc::new(store.clone()), clock, &registry).unwrap();
         let world = World { store, registry, manager, server };
         world.apply(true, more);
         world
@@ -164,7 +164,7 @@ async fn late_exemplars_are_counted() {
     let now_s = SystemClock.now_ms() / 1000;
     let server = Server::start(page(now_s)).await;
     let options = ScrapeOptions { first_scrape_at_once: true, ..ScrapeOptions::default() };
-    let manager = ScrapeManager::new(options, db, clock, &registry);
+    let manager = ScrapeManager::new(options, db, clock, &registry).unwrap();
     manager.apply(vec![job(&[server.address()], "")], &Labels::empty()).unwrap();
     until(|| manager.targets().first().is_some_and(|p| p.active.first().is_some_and(|t| t.health == Health::Up))).await;
     let late = registry.counter("prometheus_target_scrapes_exemplar_out_of_order_total", "");

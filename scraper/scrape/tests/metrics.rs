@@ -103,7 +103,7 @@ async fn families_types_and_labels_are_prometheus_s() {
 
     let (store, registry) = (Store::default(), Registry::new());
     let options = ScrapeOptions { first_scrape_at_once: true, ..ScrapeOptions::default() };
-    let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry);
+    let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry).unwrap();
     let config: ScrapeConfig = ferula_yaml::from_str("test", &job.replace("\n  ", "\n")).unwrap();
     let config = config.resolve(&GlobalConfig::default().resolve().unwrap()).unwrap();
     manager.apply(vec![config], &Labels::empty()).unwrap();

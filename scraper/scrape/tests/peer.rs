@@ -149,7 +149,8 @@ async fn ours(yaml: &str) -> (Found, usize) {
     let jobs: Vec<ScrapeConfig> = file.scrape_configs.into_iter().map(|j| j.resolve(&global).unwrap()).collect();
     let count = jobs.len();
     let registry = Registry::new();
-    let manager = ScrapeManager::new(ScrapeOptions::default(), Arc::new(Nowhere), Arc::new(SystemClock), &registry);
+    let manager =
+        ScrapeManager::new(ScrapeOptions::default(), Arc::new(Nowhere), Arc::new(SystemClock), &registry).unwrap();
     manager.apply(jobs, &Labels::empty()).unwrap();
     let synced = || {
         let of = |i| {

@@ -21,7 +21,7 @@ impl World {
     fn new() -> World {
         let (store, registry) = (Store::default(), Registry::new());
         let options = ScrapeOptions { first_scrape_at_once: true, ..ScrapeOptions::default() };
-        let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry);
+        let manager = ScrapeManager::new(options, Arc::new(store.clone()), Arc::new(SystemClock), &registry).unwrap();
         World { store, registry, manager }
     }
     fn apply(&self, configs: Vec<ScrapeConfig>) {

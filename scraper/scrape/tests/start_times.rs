@@ -189,7 +189,7 @@ fn start(server: &Server, more: &str, storage: Options, change: impl FnOnce(&mut
     let db = Db::open(dir.path(), storage, Arc::new(ferula_fs::Disk), clock.clone(), &registry).unwrap();
     let mut options = ScrapeOptions { first_scrape_at_once: true, ..ScrapeOptions::default() };
     change(&mut options);
-    let manager = ScrapeManager::new(options, db.clone(), clock, &registry);
+    let manager = ScrapeManager::new(options, db.clone(), clock, &registry).unwrap();
     manager.apply(vec![job(&[server.address()], more)], &Labels::empty()).unwrap();
     World { db, manager, _dir: dir }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use ferula_promql_parser::{FUNCTIONS, ParseOptions};
+use ferula_scraper_discovery::Mechanism;
 
 use super::HandlerResult;
 use super::answer::Answer;
@@ -16,6 +17,9 @@ pub(super) async fn features(State(app): State<Arc<App>>) -> HandlerResult {
 
 fn list(app: &App, parse: &ParseOptions) -> BTreeMap<&'static str, BTreeMap<&'static str, bool>> {
     let o = &app.options;
+    let flags = o.flags.get("enable-feature").map_or("", String::as_str);
+    let is_on = |feature: &str| flags.split([',', ' ']).any(|f| f == feature);
+    let providers = Mechanism::NAMES.iter().chain(&["static"]).map(|name| (*name, true)).collect();
     let functions = FUNCTIONS.iter().map(|f| (f.name, !f.is_experimental || parse.experimental_functions)).collect();
     [
         (
@@ -59,7 +63,15 @@ fn list(app: &App, parse: &ParseOptions) -> BTreeMap<&'static str, BTreeMap<&'st
             ]),
         ),
         ("promql_functions", functions),
-        ("service_discovery_providers", BTreeMap::from([("file", true), ("http", true), ("static", true)])),
+        (
+            "scrape",
+            BTreeMap::from([
+                ("extra_scrape_metrics", true),
+                ("start_timestamp_zero_ingestion", is_on("created-timestamp-zero-ingestion")),
+                ("type_and_unit_labels", false),
+            ]),
+        ),
+        ("service_discovery_providers", providers),
     ]
     .into()
 }

@@ -1,4 +1,5 @@
 //! What other programs push into the storage.
+mod known;
 mod message;
 mod native;
 pub mod remote_write;

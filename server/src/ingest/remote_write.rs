@@ -20,6 +20,7 @@ use ferula_storage::{AppendError, AppendOptions, Appendable, Appender, Durabilit
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
+use super::known::{Known, Print};
 pub use super::message::Message;
 use super::message::announced;
 use super::native::Native;
@@ -79,6 +80,7 @@ pub struct RemoteWrite {
     limits: Limits,
     permits: Arc<Semaphore>,
     invalid_labels: Counter,
+    known: Known,
 }
 
 /// What was stored and what was not.
@@ -135,17 +137,32 @@ impl From<WireError> for Failure {
     }
 }
 
-/// Reads all of `all`, which must be well formed, and charges what it will hold, before any of that is allocated.
+/// Where to look for a series, and what was found there.
+#[derive(Clone, Copy)]
+struct Place {
+    print: Option<Print>,
+    series: SeriesRef,
+}
+
+/// Reads all of `all`, which must be well formed, and charges what it will hold, before any of that is allocated. Looks up
+/// each series on the way; the labels of those that are known have been read before.
 fn check<'a, S: Incoming<'a>>(
     charge: &mut Charge,
+    known: &Known,
     all: impl Iterator<Item = Result<S, WireError>>,
-) -> Result<(), Failure> {
+) -> Result<Vec<Place>, Failure> {
     let mut labels = Vec::new();
+    let mut places = Vec::new();
     let size = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
     for series in all {
         let series = series?;
-        series.labels(&mut labels)?;
-        let (mut bytes, mut entries) = (size(&labels), 1);
+        let print = series.print(known, &mut labels)?;
+        let place = Place { print, series: print.map_or(SeriesRef::NONE, |p| known.find(p)) };
+        let (mut bytes, mut entries) = (size_of::<Place>(), 1);
+        if place.series.is_none() {
+            series.labels(&mut labels)?;
+            bytes += size(&labels);
+        }
         for ok in series.entries() {
             ok?;
             entries += 1;
@@ -157,8 +174,9 @@ fn check<'a, S: Incoming<'a>>(
             bytes = bytes.saturating_add(m.help.len() + m.unit.len());
         }
         charge.grow(bytes as u64 + entries * ENTRY_BYTES)?;
+        places.push(place);
     }
-    Ok(())
+    Ok(places)
 }
 
 /// The name of one request's budget.
@@ -176,6 +194,7 @@ impl RemoteWrite {
             clock,
             permits: Arc::new(Semaphore::new(limits.concurrency.max(1))),
             limits,
+            known: Known::new(),
             invalid_labels: registry.counter(
                 "prometheus_api_remote_write_invalid_labels_samples_total",
                 "The total number of received remote write samples and histogram samples which were rejected due to \
@@ -251,10 +270,10 @@ impl RemoteWrite {
         all: impl Fn() -> I,
     ) -> Result<Outcome, Failure> {
         // All of it must be well formed before any of it is appended.
-        check(charge, all())?;
+        let places = check(charge, &self.known, all())?;
         let mut appender = self.storage.appender();
         let mut outcome = Outcome::default();
-        match self.append_all(message, all(), appender.as_mut(), &mut outcome) {
+        match self.append_all(message, all().zip(places), appender.as_mut(), &mut outcome) {
             Ok(()) => {
                 let stats = appender.commit(Durability::Synced)?;
                 if stats.out_of_order > 0 {
@@ -277,27 +296,38 @@ impl RemoteWrite {
     fn append_all<'a, S: Incoming<'a>>(
         &self,
         message: Message,
-        all: impl Iterator<Item = Result<S, WireError>>,
+        all: impl Iterator<Item = (Result<S, WireError>, Place)>,
         appender: &mut dyn Appender,
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
         let newest_ms = self.clock.now_ms().saturating_add(self.limits.future_max_ms);
         let mut pairs = Vec::new();
         let mut builder = LabelsBuilder::new();
-        for series in all {
+        for (series, place) in all {
             let series = series?;
-            series.labels(&mut pairs)?;
-            let points = series.points();
-            let labels = match valid_labels(&pairs, &mut builder) {
-                Ok(labels) => labels,
-                Err(why) => {
-                    self.invalid_labels.add(points as f64);
-                    outcome.name(points.max(1) as u64, || why.text(&Labels::from_pairs(pairs.iter().copied())));
-                    continue;
+            let mut labels = None;
+            if place.series.is_none() {
+                series.labels(&mut pairs)?;
+                labels = match valid_labels(&pairs, &mut builder) {
+                    Ok(labels) => Some(labels),
+                    Err(why) => {
+                        let points = series.points();
+                        self.invalid_labels.add(points as f64);
+                        outcome.name(points.max(1) as u64, || why.text(&Labels::from_pairs(pairs.iter().copied())));
+                        continue;
+                    }
+                };
+            }
+            // Those of a known series are read when somebody asks for them.
+            let mut labels = || -> Result<Labels, WireError> {
+                if labels.is_none() {
+                    series.labels(&mut pairs)?;
+                    labels = Some(Labels::from_pairs(pairs.iter().copied()));
                 }
+                Ok(labels.clone().unwrap_or_default())
             };
-            if message == Message::V2 && points == 0 {
-                outcome.refuse(&labels, None, &"TimeSeries must contain at least one sample or histogram");
+            if message == Message::V2 && series.points() == 0 {
+                outcome.refuse(&labels()?, None, &"TimeSeries must contain at least one sample or histogram");
                 continue;
             }
             let metadata = series.metadata()?.map(|m| Metadata {
@@ -314,28 +344,38 @@ impl RemoteWrite {
                     exemplars.push(Exemplar { labels: Labels::from_pairs(pairs), value: sample.value, t_ms });
                 }
             }
-            let mut at = SeriesRef::NONE;
+            let mut at = place.series;
             // Says whether the entry was stored.
             let mut one =
                 |start_ms: i64, t_ms: i64, value: Value<'_>, native: Option<&Native>, outcome: &mut Outcome| {
                     let options = AppendOptions { metadata: metadata.as_ref(), ..AppendOptions::default() };
                     if t_ms > newest_ms {
-                        outcome.refuse(&labels, Some(t_ms), &"out of bounds: timestamp is too far in the future");
-                        return false;
+                        outcome.refuse(&labels()?, Some(t_ms), &"out of bounds: timestamp is too far in the future");
+                        return Ok(false);
                     }
-                    match appender.append(at, Some(&labels), start_ms, t_ms, value, &options) {
+                    let mut result = match at.is_none() {
+                        true => Err(AppendError::UnknownSeries),
+                        false => appender.append(at, None, start_ms, t_ms, value, &options),
+                    };
+                    if result == Err(AppendError::UnknownSeries) {
+                        result = appender.append(SeriesRef::NONE, Some(&labels()?), start_ms, t_ms, value, &options);
+                    }
+                    match result {
                         Ok(series) => {
+                            if let Some(print) = place.print.filter(|_| series != at) {
+                                self.known.insert(print, series);
+                            }
                             at = series;
-                            true
+                            Ok::<_, WireError>(true)
                         }
                         Err(e) => {
                             outcome.retry |= matches!(e, AppendError::SeriesBudget | AppendError::ReadOnly);
                             let fault = native.filter(|_| e == AppendError::InvalidHistogram).and_then(Native::fault);
                             match fault {
-                                Some(why) => outcome.refuse(&labels, Some(t_ms), &why),
-                                None => outcome.refuse(&labels, Some(t_ms), &e),
+                                Some(why) => outcome.refuse(&labels()?, Some(t_ms), &why),
+                                None => outcome.refuse(&labels()?, Some(t_ms), &e),
                             }
-                            false
+                            Ok(false)
                         }
                     }
                 };
@@ -349,19 +389,20 @@ impl RemoteWrite {
                 };
                 if float_is_next {
                     let Some(sample) = floats.next().transpose()? else { break };
-                    let stored = one(sample.start_ms, sample.t_ms, Value::Float(sample.value), None, outcome);
+                    let stored = one(sample.start_ms, sample.t_ms, Value::Float(sample.value), None, outcome)?;
                     outcome.samples += u64::from(stored);
                 } else {
                     let Some(histogram) = histograms.next().transpose()? else { break };
                     let (start_ms, t_ms) = (histogram.start_timestamp, histogram.timestamp);
                     let native = Native::from(histogram);
-                    let stored = one(start_ms, t_ms, native.value(), Some(&native), outcome);
+                    let stored = one(start_ms, t_ms, native.value(), Some(&native), outcome)?;
                     outcome.histograms += u64::from(stored);
                 }
             }
             // Behind the samples, which may have made the series; one of a series nobody knows, or one that comes too late,
             // is dropped without an error, as upstream does: exemplars are no reason to send everything again.
             for exemplar in &exemplars {
+                let labels = labels()?;
                 match appender.append_exemplar(at, Some(&labels), exemplar) {
                     Ok(_) => outcome.exemplars += 1,
                     Err(error) => tracing::debug!(%error, series = %labels, "an exemplar is not stored"),

@@ -9,9 +9,31 @@ use remote::{Label, TimeSeries, WriteRequest};
 
 use super::*;
 
-/// Keeps committed samples as text; refuses times below 100 as out of order.
+/// Keeps committed samples as text; refuses times below 100 as out of order. Series may be forgotten; references are
+/// never used again.
 #[derive(Clone, Default)]
-struct Store(Arc<Mutex<Vec<String>>>);
+struct Store {
+    lines: Arc<Mutex<Vec<String>>>,
+    series: Arc<Mutex<Vec<Option<String>>>>,
+    /// How often labels had to be given.
+    labelled: Arc<Mutex<usize>>,
+}
+
+impl Store {
+    fn resolve(&self, series: SeriesRef, labels: Option<&Labels>) -> Option<(SeriesRef, String)> {
+        let mut all = self.series.lock().unwrap();
+        if let Some(Some(name)) = all.get((series.0 as usize).wrapping_sub(1)) {
+            return Some((series, name.clone()));
+        }
+        let name = labels?.to_string();
+        *self.labelled.lock().unwrap() += 1;
+        let at = all.iter().position(|s| s.as_ref() == Some(&name)).unwrap_or_else(|| {
+            all.push(Some(name.clone()));
+            all.len() - 1
+        });
+        Some((SeriesRef(at as u64 + 1), name))
+    }
+}
 
 struct Batch {
     store: Store,
@@ -27,13 +49,14 @@ impl Appendable for Store {
 impl Appender for Batch {
     fn append(
         &mut self,
-        _: SeriesRef,
+        series: SeriesRef,
         labels: Option<&Labels>,
         start_ms: i64,
         t_ms: i64,
         value_in: Value<'_>,
         options: &AppendOptions<'_>,
     ) -> Result<SeriesRef, AppendError> {
+        let (series, name) = self.store.resolve(series, labels).ok_or(AppendError::UnknownSeries)?;
         if t_ms < 100 {
             return Err(AppendError::OutOfOrder);
         }
@@ -45,7 +68,7 @@ impl Appender for Batch {
         if let Value::Histogram(h) = value_in {
             h.validate().map_err(|_| AppendError::InvalidHistogram)?;
         }
-        let mut line = format!("{} {value}@{t_ms}", labels.unwrap());
+        let mut line = format!("{name} {value}@{t_ms}");
         if start_ms != 0 {
             line += &format!(" since {start_ms}");
         }
@@ -53,9 +76,8 @@ impl Appender for Batch {
             line += &format!(" {} {:?} {:?}", m.metric_type.as_str(), m.help, m.unit);
         }
         self.lines.push(line);
-        Ok(SeriesRef(1))
+        Ok(series)
     }
-    /// Knows series 1 only, which is that of every sample.
     fn append_exemplar(
         &mut self,
         series: SeriesRef,
@@ -70,7 +92,7 @@ impl Appender for Batch {
     }
     fn commit(self: Box<Self>, durability: Durability) -> Result<CommitStats, StorageError> {
         assert_eq!(durability, Durability::Synced, "acknowledged means synced");
-        self.store.0.lock().unwrap().extend(self.lines);
+        self.store.lines.lock().unwrap().extend(self.lines);
         Ok(CommitStats::default())
     }
     fn rollback(self: Box<Self>) {}
@@ -122,7 +144,7 @@ impl Receiver {
         self.send(PROTOBUF, snappy(&WriteRequest { timeseries, metadata: vec![] }.encode_to_vec())).await
     }
     pub(super) fn stored(&self) -> Vec<String> {
-        self.store.0.lock().unwrap().clone()
+        self.store.lines.lock().unwrap().clone()
     }
 }
 
@@ -278,4 +300,36 @@ async fn what_does_not_fit_the_budget_is_refused_before_it_is_held() {
     drop(held);
     assert_eq!(r.write(body()).await.0, 204);
     assert_eq!(budget.used_bytes(), 0, "every request gives back what it held");
+}
+
+#[tokio::test]
+async fn a_series_written_before_needs_no_labels() {
+    let r = Receiver::new();
+    let labels = |i: &'static str| [("__name__", "m"), ("i", i)];
+    let round = |t: i64| vec![series(&labels("a"), &[(t, 1.0)]), series(&labels("b"), &[(t, 2.0)])];
+    let lines = |t: i64| [format!(r#"{{__name__="m", i="a"}} 1@{t}"#), format!(r#"{{__name__="m", i="b"}} 2@{t}"#)];
+    for t in [100, 200, 300] {
+        assert_eq!(r.write(round(t)).await.0, 204);
+        assert_eq!(r.stored().split_off(r.stored().len() - 2), lines(t));
+        assert_eq!(*r.store.labelled.lock().unwrap(), 2, "only the first time");
+    }
+    // What the store forgot is made again, and never mistaken for another.
+    r.store.series.lock().unwrap()[0] = None;
+    assert_eq!(r.write(round(400)).await.0, 204);
+    assert_eq!(r.stored().split_off(6), lines(400));
+    assert_eq!(*r.store.labelled.lock().unwrap(), 3);
+    // The name of a known series is there when it has to be shown.
+    let refused = r.write(vec![series(&labels("b"), &[(50, 1.0)])]).await;
+    assert_eq!(refused.0, 400);
+    assert!(refused.1.contains(r#"{__name__="m", i="b"} at 50"#), "{}", refused.1);
+    // Labels behind the samples are labels, too: the first of these messages is not series "a".
+    let mut one = series(&labels("a"), &[(500, 5.0)]).encode_to_vec();
+    one.extend(
+        TimeSeries { labels: vec![Label { name: "z".into(), value: "1".into() }], ..TimeSeries::default() }
+            .encode_to_vec(),
+    );
+    let mut request = vec![10, u8::try_from(one.len()).unwrap()];
+    request.extend(one);
+    assert_eq!(r.send(PROTOBUF, snappy(&request)).await.0, 204);
+    assert_eq!(r.stored().last().unwrap(), r#"{__name__="m", i="a", z="1"} 5@500"#);
 }

@@ -6,6 +6,8 @@ use ferula_model::MetricType;
 use ferula_proto::Message as _;
 use ferula_proto::remote_v2;
 
+use super::known::{Known, Print};
+
 /// Labels of one series; more is nobody's monitoring.
 pub(super) const LABELS_MAX: usize = 4096;
 /// Bytes of the labels of one series or exemplar that version 2 may put together from its symbols: a symbol of
@@ -123,9 +125,27 @@ pub(super) fn submessages<'a>(
     })
 }
 
+/// One item per sample, exemplar and histogram of a series, which both versions have in fields 2 to 4.
+pub(super) fn entries<'a>(message: &'a [u8]) -> impl Iterator<Item = Result<(), WireError>> + use<'a> {
+    let mut fields = Fields { rest: message };
+    std::iter::from_fn(move || {
+        loop {
+            match fields.next() {
+                Ok(None) => return None,
+                Ok(Some((2..=4, Field::Bytes(_)))) => return Some(Ok(())),
+                Ok(Some(_)) => {}
+                Err(e) => {
+                    fields.rest = &[];
+                    return Some(Err(e));
+                }
+            }
+        }
+    })
+}
+
 /// The series of a `WriteRequest`.
 pub(super) fn series(request: &[u8]) -> impl Iterator<Item = Result<Series<'_>, WireError>> {
-    submessages(request, 1).map(|m| m.map(|message| Series { message }))
+    submessages(request, 1).map(|m| m.map(Series::new))
 }
 
 /// Labels as sent.
@@ -150,6 +170,8 @@ pub(super) struct Described<'a> {
 /// One series of a request of either version, unread. Everything it gives is read from the request's bytes again
 /// each time.
 pub(super) trait Incoming<'a> {
+    /// What [`Known`] finds the series by, if its form allows. `pairs` may be written to.
+    fn print(&self, known: &Known, pairs: &mut Pairs<'a>) -> Result<Option<Print>, WireError>;
     /// Fills `out` with the labels as sent: any order, perhaps repeated.
     fn labels(&self, out: &mut Pairs<'a>) -> Result<(), WireError>;
     /// How many samples and histograms there are.
@@ -169,9 +191,29 @@ pub(super) trait Incoming<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Series<'a> {
     message: &'a [u8],
+    /// The labels that come first, with which most messages have them all.
+    labels: &'a [u8],
+    /// What comes behind them.
+    rest: &'a [u8],
+}
+
+impl<'a> Series<'a> {
+    fn new(message: &'a [u8]) -> Series<'a> {
+        let mut fields = Fields { rest: message };
+        let mut rest = message;
+        while let Ok(Some((1, Field::Bytes(_)))) = fields.next() {
+            rest = fields.rest;
+        }
+        let labels = message.get(..message.len() - rest.len()).unwrap_or_default();
+        Series { message, labels, rest }
+    }
 }
 
 impl<'a> Incoming<'a> for Series<'a> {
+    fn print(&self, known: &Known, _: &mut Pairs<'a>) -> Result<Option<Print>, WireError> {
+        let more = submessages(self.rest, 1).next().is_some();
+        Ok((!more).then(|| known.of_bytes(self.labels)))
+    }
     fn labels(&self, out: &mut Pairs<'a>) -> Result<(), WireError> {
         out.clear();
         for label in submessages(self.message, 1) {
@@ -184,18 +226,17 @@ impl<'a> Incoming<'a> for Series<'a> {
         Ok(())
     }
     fn points(&self) -> usize {
-        submessages(self.message, 2).count() + submessages(self.message, 4).count()
+        submessages(self.rest, 2).count() + submessages(self.rest, 4).count()
     }
     fn entries(&self) -> impl Iterator<Item = Result<(), WireError>> + use<'a> {
-        let message = self.message;
-        (2..=4).flat_map(move |number| submessages(message, number).map(|m| m.map(drop)))
+        entries(self.rest)
     }
     fn samples(&self) -> impl Iterator<Item = Result<Sample, WireError>> + use<'a> {
         // Field 3 is version 2's start time; version 1 has none.
-        submessages(self.message, 2).map(|m| Ok(Sample { start_ms: 0, ..sample(m?)? }))
+        submessages(self.rest, 2).map(|m| Ok(Sample { start_ms: 0, ..sample(m?)? }))
     }
     fn exemplars(&self) -> impl Iterator<Item = Result<(Pairs<'a>, Sample), WireError>> + use<'a> {
-        submessages(self.message, 3).map(|m| {
+        submessages(self.rest, 3).map(|m| {
             let message = m?;
             let mut labels = Vec::new();
             // Exemplar and TimeSeries both keep their labels in field 1; an exemplar has few, or it is refused later.
@@ -206,7 +247,7 @@ impl<'a> Incoming<'a> for Series<'a> {
         })
     }
     fn histograms(&self) -> impl Iterator<Item = Result<remote_v2::Histogram, WireError>> + use<'a> {
-        submessages(self.message, 4).map(|m| Ok(remote_v2::Histogram { start_timestamp: 0, ..histogram(m?)? }))
+        submessages(self.rest, 4).map(|m| Ok(remote_v2::Histogram { start_timestamp: 0, ..histogram(m?)? }))
     }
     fn metadata(&self) -> Result<Option<Described<'a>>, WireError> {
         Ok(None) // by family, apart from the series: not kept

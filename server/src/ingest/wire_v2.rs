@@ -7,8 +7,9 @@ use ferula_model::{Charge, MetricType};
 use ferula_proto::remote_v2;
 use ferula_proto::remote_v2::metadata::MetricType as Sent;
 
+use super::known::{Known, Print};
 use super::wire::{
-    Described, Field, Fields, Incoming, LABEL_BYTES_MAX, LABELS_MAX, Pairs, Sample, WireError, exemplar_value,
+    Described, Field, Fields, Incoming, LABEL_BYTES_MAX, LABELS_MAX, Pairs, Sample, WireError, entries, exemplar_value,
     histogram, sample, submessages,
 };
 
@@ -93,6 +94,10 @@ pub(super) struct Series<'a> {
 }
 
 impl<'a> Incoming<'a> for Series<'a> {
+    fn print(&self, known: &Known, pairs: &mut Pairs<'a>) -> Result<Option<Print>, WireError> {
+        self.labels(pairs)?;
+        Ok(Some(known.of_pairs(pairs)))
+    }
     fn labels(&self, out: &mut Pairs<'a>) -> Result<(), WireError> {
         self.symbols.labels(self.message, out)
     }
@@ -100,8 +105,7 @@ impl<'a> Incoming<'a> for Series<'a> {
         submessages(self.message, 2).count() + submessages(self.message, 3).count()
     }
     fn entries(&self) -> impl Iterator<Item = Result<(), WireError>> + use<'a> {
-        let message = self.message;
-        (2..=4).flat_map(move |number| submessages(message, number).map(|m| m.map(drop)))
+        entries(self.message)
     }
     fn samples(&self) -> impl Iterator<Item = Result<Sample, WireError>> + use<'a> {
         submessages(self.message, 2).map(|m| sample(m?))

@@ -52,7 +52,7 @@ fn check_short_cut(body: &[u8], syntax: Syntax) {
     let mut quick = full.clone();
     let mut last: Vec<u8> = Vec::new();
     loop {
-        let (a, b) = (full.next(), quick.next_known(|line| line.starts_with(&last).then_some(last.len())));
+        let (a, b) = (full.next(), quick.next_known(&mut |line: &[u8]| line.starts_with(&last).then_some(last.len())));
         match (&a, &b) {
             (Some(Ok(Entry::Sample(x))), Some(Ok(Entry::Sample(y)))) => {
                 assert_eq!(x.series, y.series);

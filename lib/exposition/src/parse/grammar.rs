@@ -35,6 +35,25 @@ pub struct Parser<'a> {
     pub(super) has_ended: bool,
 }
 
+/// What a reader remembers of the body before, for [`Parser::next_known`].
+pub trait KnownLines {
+    /// How long the series is that begins `rest`, the body from a line's start on, if it is one returned in
+    /// [`Sample::series`] earlier.
+    fn series(&mut self, rest: &[u8]) -> Option<usize>;
+    /// Whether a line that begins with `#`, its line break included, is one that was read before, and then which type it
+    /// declares, if it declares one.
+    fn metadata(&mut self, line: &[u8]) -> Option<Option<MetricType>>;
+}
+
+impl<F: FnMut(&[u8]) -> Option<usize>> KnownLines for F {
+    fn series(&mut self, rest: &[u8]) -> Option<usize> {
+        self(rest)
+    }
+    fn metadata(&mut self, _: &[u8]) -> Option<Option<MetricType>> {
+        None
+    }
+}
+
 /// Both without their quotes.
 #[derive(Clone, Debug)]
 pub(super) struct LabelSpan {
@@ -134,15 +153,18 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// As [`Parser::next`], but asks first whether the line is a plain sample of a known series: `known` gets the body from
-    /// the line's start on, and answers how long the series is that it recognises there (as returned in
-    /// [`Sample::series`] earlier). Then nothing is tokenised.
+    /// As [`Parser::next`], but asks first whether the line is known. Of what is, nothing is tokenised.
     #[inline]
-    pub fn next_known(&mut self, known: impl FnOnce(&[u8]) -> Option<usize>) -> Option<Result<Entry<'a>, ParseError>> {
+    pub fn next_known(&mut self, known: &mut impl KnownLines) -> Option<Result<Entry<'a>, ParseError>> {
         match self.known_line(known) {
-            Some(sample) => Some(Ok(Entry::Sample(sample))),
+            Some(entry) => Some(Ok(entry)),
             None => self.next(),
         }
+    }
+
+    /// The bytes of the entry just returned.
+    pub fn entry_bytes(&self) -> &'a [u8] {
+        self.lexer.body.get(self.start..self.lexer.at).unwrap_or_default()
     }
 
     /// The entry just returned once more, in full: makes the labels of an `expected` sample available.
@@ -153,15 +175,25 @@ impl<'a> Parser<'a> {
         self.next()
     }
 
-    /// `series SP value LF` exactly; everything else is left to the full parse.
+    /// A whole line of metadata, or `series SP value LF` exactly; everything else is left to the full parse.
     #[inline]
-    fn known_line(&mut self, known: impl FnOnce(&[u8]) -> Option<usize>) -> Option<Sample<'a>> {
+    fn known_line(&mut self, known: &mut impl KnownLines) -> Option<Entry<'a>> {
         if self.done || self.has_ended || self.lexer.state != State::LineStart {
             return None;
         }
         let at = self.lexer.at;
         let rest = self.lexer.body.get(at..)?;
-        let series = rest.get(..known(rest)?).filter(|s| !s.is_empty())?;
+        if rest.first() == Some(&b'#') {
+            let line = rest.get(..=memchr::memchr(b'\n', rest)?)?;
+            if let Some(metric_type) = known.metadata(line)? {
+                self.metric_type = metric_type;
+            }
+            self.start = at;
+            self.lexer.start = at;
+            self.lexer.at = at + line.len();
+            return Some(Entry::Comment);
+        }
+        let series = rest.get(..known.series(rest)?).filter(|s| !s.is_empty())?;
         let after = rest.get(series.len()..)?.strip_prefix(b" ")?;
         let end = after.iter().position(|b| *b <= b' ' || *b == b'{')?;
         if after.get(end) != Some(&b'\n') {
@@ -174,7 +206,7 @@ impl<'a> Parser<'a> {
         self.name = None;
         self.labels.clear();
         self.exemplar = None;
-        Some(Sample { series, value, t_ms: None, has_exemplar: false, expected: true })
+        Some(Entry::Sample(Sample { series, value, t_ms: None, has_exemplar: false, expected: true }))
     }
 
     /// Calls `f` with name and value of every label of the sample just returned, the metric name first, as

@@ -34,7 +34,7 @@ use ferula_model::MetricType;
 #[doc(hidden)]
 pub use check::{check_protobuf, check_text};
 pub use content_type::{ContentTypeError, Negotiated, negotiate};
-pub use grammar::Parser;
+pub use grammar::{KnownLines, Parser};
 pub use number::parse_float;
 
 /// The longest reason a [`ParseError`] carries.

@@ -135,8 +135,10 @@ fn a_known_line_is_recognised_only_where_it_is_the_same_series() {
     ] {
         let mut plain = Parser::new(body.as_bytes(), Syntax::Text, Limits::default());
         let mut quick = plain.clone();
-        let (full, short) =
-            (plain.next(), quick.next_known(|line| line.starts_with(expected.as_bytes()).then_some(expected.len())));
+        let (full, short) = (
+            plain.next(),
+            quick.next_known(&mut |line: &[u8]| line.starts_with(expected.as_bytes()).then_some(expected.len())),
+        );
         match (full, short) {
             (Some(Ok(Entry::Sample(full))), Some(Ok(Entry::Sample(short)))) => {
                 assert_eq!(short.expected, known, "{body:?}");

@@ -1,6 +1,7 @@
 //! A body read as it comes: inflated piece by piece, with only what nobody has read yet in memory.
 use std::io::{self, Write};
 
+use bytes::{Buf, Bytes};
 use ferula_model::Charge;
 use flate2::write::MultiGzDecoder;
 
@@ -10,6 +11,8 @@ use super::error::Error;
 /// ```text
 ///  Response::chunk() -> push -> [inflate] -> bytes() -> consume(n)
 /// ```
+/// A chunk that finds nothing waiting is not copied.
+///
 /// Holds at most what was pushed and not consumed; of compressed input, push [`Inflow::PUSH_BYTES`] at a time, so that a
 /// bomb (a thousandfold at most) is looked at before it has grown beyond a few MiB.
 #[derive(Debug)]
@@ -22,7 +25,10 @@ pub struct Inflow {
 
 #[derive(Debug)]
 enum Form {
-    Plain(Vec<u8>),
+    /// One chunk as it came.
+    Whole(Bytes),
+    /// What was left of one, and what came after it.
+    Joined(Vec<u8>),
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
 }
 
@@ -30,19 +36,29 @@ impl Inflow {
     /// A good size of pieces for [`Inflow::push`].
     pub const PUSH_BYTES: usize = 4 << 10;
 
-    /// `expected_bytes` is a guess at what will wait at a time.
+    /// `expected_bytes` is a guess at what will wait at a time, uncompressed.
     pub fn new(limits: BodyLimits, is_gzip: bool, expected_bytes: usize) -> Result<Inflow, Error> {
-        let charge = limits.budget.charge(expected_bytes as u64)?;
-        let bytes = Vec::with_capacity(expected_bytes);
-        let form = if is_gzip { Form::Gzip(Box::new(MultiGzDecoder::new(bytes))) } else { Form::Plain(bytes) };
+        let charge = limits.budget.charge(if is_gzip { expected_bytes as u64 } else { 0 })?;
+        let form = match is_gzip {
+            true => Form::Gzip(Box::new(MultiGzDecoder::new(Vec::with_capacity(expected_bytes)))),
+            false => Form::Whole(Bytes::new()),
+        };
         Ok(Inflow { form, limits, charge, total_bytes: 0 })
     }
 
     /// Takes `wire` bytes as sent.
-    pub fn push(&mut self, wire: &[u8]) -> Result<(), Error> {
+    pub fn push(&mut self, wire: Bytes) -> Result<(), Error> {
         let before = self.bytes().len();
+        if !matches!(self.form, Form::Gzip(_)) && before == 0 {
+            self.form = Form::Whole(wire);
+            return self.count(0);
+        }
+        if let Form::Whole(bytes) = &self.form {
+            self.form = Form::Joined(bytes.to_vec());
+        }
         match &mut self.form {
-            Form::Plain(bytes) => {
+            Form::Whole(_) => {} // was joined just now
+            Form::Joined(bytes) => {
                 let more = (bytes.len() + wire.len()).saturating_sub(bytes.capacity());
                 if more > 0 {
                     // Room for half as much again, so that a long line is not moved at every push.
@@ -50,9 +66,9 @@ impl Inflow {
                     self.charge.grow(grown as u64)?;
                     bytes.reserve_exact(bytes.capacity() - bytes.len() + grown);
                 }
-                bytes.extend_from_slice(wire);
+                bytes.extend_from_slice(&wire);
             }
-            Form::Gzip(decoder) => decoder.write_all(wire).map_err(|e| gzip(&e))?,
+            Form::Gzip(decoder) => decoder.write_all(&wire).map_err(|e| gzip(&e))?,
         }
         self.count(before)
     }
@@ -68,7 +84,8 @@ impl Inflow {
 
     fn count(&mut self, before: usize) -> Result<(), Error> {
         let (len, capacity) = match &self.form {
-            Form::Plain(bytes) => (bytes.len(), bytes.capacity()),
+            Form::Whole(bytes) => (bytes.len(), bytes.len()),
+            Form::Joined(bytes) => (bytes.len(), bytes.capacity()),
             Form::Gzip(decoder) => (decoder.get_ref().len(), decoder.get_ref().capacity()),
         };
         self.charge.grow((capacity as u64).saturating_sub(self.charge.bytes()))?;
@@ -83,7 +100,8 @@ impl Inflow {
     /// What waits to be read, uncompressed.
     pub fn bytes(&self) -> &[u8] {
         match &self.form {
-            Form::Plain(bytes) => bytes,
+            Form::Whole(bytes) => bytes,
+            Form::Joined(bytes) => bytes,
             Form::Gzip(decoder) => decoder.get_ref(),
         }
     }
@@ -91,7 +109,8 @@ impl Inflow {
     /// The first `n` bytes are read.
     pub fn consume(&mut self, n: usize) {
         let bytes = match &mut self.form {
-            Form::Plain(bytes) => bytes,
+            Form::Whole(bytes) => return bytes.advance(n.min(bytes.len())),
+            Form::Joined(bytes) => bytes,
             Form::Gzip(decoder) => decoder.get_mut(),
         };
         bytes.drain(..n.min(bytes.len()));
@@ -128,7 +147,7 @@ mod tests {
             let mut inflow = Inflow::new(limits.clone(), is_gzip, 1 << 10).unwrap();
             let mut read = Vec::new();
             for piece in wire.chunks(Inflow::PUSH_BYTES) {
-                inflow.push(piece).unwrap();
+                inflow.push(Bytes::copy_from_slice(piece)).unwrap();
                 let n = inflow.bytes().len() / 2;
                 read.extend_from_slice(&inflow.bytes()[..n]);
                 inflow.consume(n);
@@ -147,22 +166,24 @@ mod tests {
         let bomb = zipped(&vec![0u8; 64 << 20]);
         let limits = BodyLimits { bytes_max: 1 << 20, budget: Budget::unlimited() };
         let mut inflow = Inflow::new(limits, true, 0).unwrap();
-        let refused = bomb.chunks(Inflow::PUSH_BYTES).find_map(|piece| inflow.push(piece).err());
+        let refused =
+            bomb.chunks(Inflow::PUSH_BYTES).find_map(|piece| inflow.push(Bytes::copy_from_slice(piece)).err());
         assert!(matches!(refused, Some(Error::BodyTooLarge)), "{refused:?}");
         assert!(inflow.bytes().len() < 8 << 20);
         let budget = Budget::root("small", 1 << 20);
         let mut inflow = Inflow::new(BodyLimits { bytes_max: 0, budget }, true, 0).unwrap();
-        let refused = bomb.chunks(Inflow::PUSH_BYTES).find_map(|piece| inflow.push(piece).err());
+        let refused =
+            bomb.chunks(Inflow::PUSH_BYTES).find_map(|piece| inflow.push(Bytes::copy_from_slice(piece)).err());
         assert!(refused.unwrap().to_string().contains("memory budget \"small\""));
     }
 
     #[test]
     fn a_broken_stream_says_so() {
         let mut inflow = Inflow::new(BodyLimits::unlimited(), true, 0).unwrap();
-        assert!(inflow.push(b"a 1\nb 2\nc 3\n").unwrap_err().to_string().starts_with("gzip: "));
+        assert!(inflow.push(Bytes::from_static(b"a 1\nb 2\nc 3\n")).unwrap_err().to_string().starts_with("gzip: "));
         let mut cut = Inflow::new(BodyLimits::unlimited(), true, 0).unwrap();
         let wire = zipped(b"a 1\n");
-        cut.push(&wire[..wire.len() - 6]).unwrap();
+        cut.push(Bytes::copy_from_slice(&wire[..wire.len() - 6])).unwrap();
         assert!(cut.finish().is_err());
     }
 }

@@ -2,6 +2,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -178,13 +179,16 @@ fn client_verifier(
         Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)))
     };
     let build = |b: rustls::server::ClientCertVerifierBuilder| b.build().map_err(|e| format!("client_ca: {e}"));
+    let any = |is_mandatory| -> Arc<dyn ClientCertVerifier> {
+        Arc::new(ClientCerts { provider: Arc::clone(&provider), holders: Holders::Any { is_mandatory } })
+    };
     let verifier: Arc<dyn ClientCertVerifier> = match c.client_auth_type.as_str() {
         "" | "NoClientCert" if has_ca => {
             return Err("Client CA's have been configured without a Client Auth Policy".into());
         }
         "" | "NoClientCert" => return Ok(None),
-        "RequestClientCert" => Arc::new(AnyCert { provider, mandatory: false }),
-        "RequireAnyClientCert" | "RequireClientCert" => Arc::new(AnyCert { provider, mandatory: true }),
+        "RequestClientCert" => any(false),
+        "RequireAnyClientCert" | "RequireClientCert" => any(true),
         "VerifyClientCertIfGiven" => build(verified()?.allow_unauthenticated())?,
         "RequireAndVerifyClientCert" => build(verified()?)?,
         other => return Err(format!("Invalid ClientAuth: {other}")),
@@ -200,62 +204,36 @@ fn client_verifier(
         let name = ServerName::try_from(san.clone());
         allowed.push(name.map_err(|_| format!("client_allowed_sans: {san:?} is neither a DNS name nor an address"))?);
     }
-    Ok(Some(Arc::new(AllowedSans { inner: verifier, allowed })))
+    Ok(Some(Arc::new(ClientCerts { provider, holders: Holders::Named { verifier, allowed } })))
 }
 
-/// A certificate is taken whoever signed it; its holder must still have the key.
+/// Who may hold a certificate; that its holder has the key as well is always checked.
 #[derive(Debug)]
-struct AnyCert {
+enum Holders {
+    /// Whoever signed it.
+    Any { is_mandatory: bool },
+    /// Verified, and one of its names must be on the list.
+    Named { verifier: Arc<dyn ClientCertVerifier>, allowed: Vec<ServerName<'static>> },
+}
+
+#[derive(Debug)]
+struct ClientCerts {
     provider: Arc<CryptoProvider>,
-    mandatory: bool,
+    holders: Holders,
 }
 
-/// Verified certificates, of which one name must be on the list.
-#[derive(Debug)]
-struct AllowedSans {
-    inner: Arc<dyn ClientCertVerifier>,
-    allowed: Vec<ServerName<'static>>,
-}
-
-impl ClientCertVerifier for AnyCert {
+impl ClientCertVerifier for ClientCerts {
     fn client_auth_mandatory(&self) -> bool {
-        self.mandatory
+        match &self.holders {
+            Holders::Any { is_mandatory } => *is_mandatory,
+            Holders::Named { .. } => true,
+        }
     }
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for AllowedSans {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
+        match &self.holders {
+            Holders::Any { .. } => &[],
+            Holders::Named { verifier, .. } => verifier.root_hint_subjects(),
+        }
     }
     fn verify_client_cert(
         &self,
@@ -263,9 +241,10 @@ impl ClientCertVerifier for AllowedSans {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
+        let Holders::Named { verifier, allowed } = &self.holders else { return Ok(ClientCertVerified::assertion()) };
+        let verified = verifier.verify_client_cert(end_entity, intermediates, now)?;
         let cert = ParsedCertificate::try_from(end_entity)?;
-        if self.allowed.iter().any(|name| verify_server_name(&cert, name).is_ok()) {
+        if allowed.iter().any(|name| verify_server_name(&cert, name).is_ok()) {
             return Ok(verified);
         }
         Err(rustls::Error::General("could not find allowed SANs in client cert".into()))
@@ -275,18 +254,18 @@ impl ClientCertVerifier for AllowedSans {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
