@@ -2,6 +2,7 @@
 mod check;
 mod command_line;
 mod commands;
+mod debug;
 mod promql;
 mod push;
 mod query;
@@ -66,6 +67,7 @@ pub fn run(words: &[String], version: &str, streams: &mut Streams<'_>) -> u8 {
         ["check", "metrics"] => check::metrics::run(&parsed, streams),
         ["check", _] => outcome(query::status(&parsed, streams), streams),
         ["query", ..] => outcome(query::run(&parsed, streams), streams),
+        ["debug", ..] => outcome(debug::run(&parsed, streams), streams),
         ["push", ..] => push::run(&parsed, streams),
         ["test", "rules"] => test::rules(&parsed, streams),
         ["test", _] => test::scripts(&parsed, streams),

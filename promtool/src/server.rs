@@ -44,8 +44,11 @@ impl Server {
         Ok(Server { base, client, runtime, headers })
     }
 
+    /// `path` may have a query behind it.
     fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        url.set_query(query);
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         url
     }
