@@ -9,7 +9,6 @@ use ferula_net::listen::{ListenOptions, Listener};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let _ = rustix::thread::disable_transparent_huge_pages(true); // as the program's role does
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run())
 }
 

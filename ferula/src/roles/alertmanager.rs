@@ -22,7 +22,6 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start(args: Vec<OsString>) -> Result<(), Stop> {
-    super::small_pages();
     let flags = super::parse(PROGRAM, "Routes, groups and delivers alerts.", FLAGS, args)?;
     crate::logging::install(flags.text("log.level"), flags.text("log.format")).map_err(Stop::Usage)?;
     block_on(async { run(open(options(&flags), Registry::new()).await?, stop_signal()).await })

@@ -91,13 +91,6 @@ pub(crate) fn with_web_config(file: &str, options: ListenOptions) -> Result<List
     Ok(ListenOptions { web: Some(web), ..options })
 }
 
-/// Asks for memory in small pages, for roles that hold little: the allocator asks for huge ones, of which even a small
-/// process fills several only in part, and clears them all. To be called before threads are started.
-pub(crate) fn small_pages() {
-    // A kernel without huge pages refuses, and needs no asking.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
-}
-
 /// The name of this machine, for links to it; `localhost` when the system does not say.
 pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_str().ok().filter(|n| !n.is_empty()).unwrap_or("localhost").to_owned()

@@ -16,7 +16,6 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start(args: Vec<OsString>) -> Result<(), Stop> {
-    super::small_pages();
     let about = "Exports metrics of this machine.";
     let command = Flags::augment_args(clap::Command::new(PROGRAM).about(about).no_binary_name(true));
     let matches = super::matches(PROGRAM, command, args)?;
