@@ -167,6 +167,9 @@ fn deleted_samples_are_gone_everywhere() {
     let got = read_all(&*again);
     assert_eq!(total(&got), total(&want) + 1600, "the head's deletions went into its block");
     db.delete_series(&[vec![]], i64::MIN, i64::MAX).unwrap();
+    assert!(read_all(&*db) == want, "no matcher is no wish to delete all");
+    let any: Vec<Vec<Matcher>> = ["m0", "m1"].map(|name| vec![Matcher::equal("__name__", name)]).into();
+    db.delete_series(&any, i64::MIN, i64::MAX).unwrap();
     assert!(read_all(&*db).is_empty());
     put(&db, &all[0], 301 * MINUTE, 1.0).unwrap();
     assert_eq!(total(&read_all(&*db)), 1, "later samples are not deleted");
