@@ -125,10 +125,15 @@ async fn answer(socket: &mut TcpStream, code: u16, body: &str) {
 }
 
 fn follow(role: &str, url: &str, more: &str) -> (Discovery, watch::Receiver<JobGroups>, Registry) {
+    follow_at(role, &format!("api_server: {url}"), more)
+}
+
+/// `cluster`: the field that says where it is.
+fn follow_at(role: &str, cluster: &str, more: &str) -> (Discovery, watch::Receiver<JobGroups>, Registry) {
     let registry = Registry::new();
     let clock = Arc::new(SystemClock);
     let discovery = Discovery::new("scrape", tokio::runtime::Handle::current(), clock, &registry);
-    let config: KubernetesSd = ferula_yaml::from_str("", &format!("role: {role}\napi_server: {url}\n{more}")).unwrap();
+    let config: KubernetesSd = ferula_yaml::from_str("", &format!("role: {role}\n{cluster}\n{more}")).unwrap();
     let configs = SdConfigs { mechanisms: vec![config.into()], ..SdConfigs::default() };
     discovery.apply(&[("job".to_owned(), configs)].into()).unwrap();
     let groups = discovery.subscribe("job").unwrap();
@@ -328,21 +333,52 @@ const ROLES: [(&str, &str); 6] = [
     ("ingress", ""),
 ];
 
+/// The recorded objects, or why the comparison is skipped.
+async fn recorded() -> Result<(Arc<Api>, String), &'static str> {
+    let Ok(corpus) = std::env::var("FERULA_CORPUS") else { return Err("FERULA_CORPUS is not set") };
+    let text = std::fs::read_to_string(Path::new(&corpus).join("sd/kubernetes/objects-1.34.json")).expect("objects");
+    Ok(Api::start(serde_json::from_str(&text).unwrap()).await)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_what_prometheus_finds() {
-    let (Ok(corpus), Ok(peers)) = (std::env::var("FERULA_CORPUS"), std::env::var("PEERS")) else {
-        println!("SKIPPED kubernetes roles beside Prometheus: FERULA_CORPUS or PEERS is not set");
-        return;
+    match recorded().await {
+        Ok((_api, url)) => beside_prometheus("address", &format!("api_server: {url}")).await,
+        Err(why) => println!("SKIPPED kubernetes roles beside Prometheus: {why}"),
+    }
+}
+
+/// In the cluster of `FERULA_TEST_KUBECONFIG`, if that is set; else with a kubeconfig that leads to the recorded objects.
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_the_same_by_a_kubeconfig() {
+    if let Ok(given) = std::env::var("FERULA_TEST_KUBECONFIG") {
+        return beside_prometheus("given cluster", &format!("kubeconfig_file: {given}")).await;
+    }
+    let (_api, url) = match recorded().await {
+        Ok(recorded) => recorded,
+        Err(why) => return println!("SKIPPED kubernetes roles by kubeconfig beside Prometheus: {why}"),
     };
-    let text = std::fs::read_to_string(Path::new(&corpus).join("sd/kubernetes/objects-1.34.json")).expect("objects");
-    let objects: BTreeMap<String, Vec<Value>> = serde_json::from_str(&text).unwrap();
-    let (api, url) = Api::start(objects).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\ncontexts: [{{name: a, context: {{cluster: b, user: c}}}}]\n\
+         clusters: [{{name: b, cluster: {{server: '{url}'}}}}]\nusers: [{{name: c, user: {{token: t}}}}]\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    beside_prometheus("kubeconfig", &format!("kubeconfig_file: {}", file.display())).await;
+}
+
+/// All six roles, here and in the real Prometheus (`PEERS`), in the same cluster.
+async fn beside_prometheus(by: &str, cluster: &str) {
+    let Ok(peers) = std::env::var("PEERS") else {
+        return println!("SKIPPED kubernetes roles beside Prometheus: PEERS is not set");
+    };
     let dir = tempfile::tempdir().unwrap();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut yaml = "scrape_configs:\n".to_owned();
     for (role, more) in ROLES {
         yaml.push_str(&format!(
-            "- job_name: {role}\n  relabel_configs: [{{action: drop, regex: '.*', source_labels: [__address__]}}]\n  kubernetes_sd_configs:\n  - role: {role}\n    api_server: {url}\n"
+            "- job_name: {role}\n  relabel_configs: [{{action: drop, regex: '.*', source_labels: [__address__]}}]\n  kubernetes_sd_configs:\n  - role: {role}\n    {cluster}\n"
         ));
         if !more.is_empty() {
             yaml.push_str(&format!("    {more}\n"));
@@ -358,8 +394,7 @@ async fn finds_what_prometheus_finds() {
         .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
         .spawn();
     let Ok(child) = spawned else {
-        println!("SKIPPED kubernetes roles beside Prometheus: no prometheus in PEERS");
-        return;
+        return println!("SKIPPED kubernetes roles beside Prometheus: no prometheus in PEERS");
     };
     let _peer = Peer(child);
     let theirs = |answer: &Value, role: &str| -> BTreeSet<BTreeMap<String, String>> {
@@ -378,30 +413,32 @@ async fn finds_what_prometheus_finds() {
             })
             .collect()
     };
-    let mut ours = BTreeMap::new();
     let mut running = Vec::new();
     for (role, more) in ROLES {
-        let (discovery, mut groups, _) = follow(role, &url, more);
-        let found = tokio::time::timeout(Duration::from_secs(60), groups.wait_for(|g| !targets(g).is_empty())).await;
-        ours.insert(role, targets(&found.expect("our targets").unwrap()));
-        running.push(discovery);
+        let (discovery, mut groups, _) = follow_at(role, cluster, more);
+        let found = tokio::time::timeout(Duration::from_secs(60), groups.wait_for(Option::is_some)).await;
+        found.expect("our targets").unwrap();
+        running.push((role, discovery, groups));
     }
-    // Prometheus hands targets over every five seconds; until it has as many as we have, or long enough.
+    // Prometheus hands targets over every five seconds; and a living cluster changes.
     let mut last = Value::Null;
     for _ in 0..150 {
         if let Some(answer) = get_json(&address, "/api/v1/targets?state=dropped").await {
             last = answer;
-            if ROLES.iter().all(|(role, _)| theirs(&last, role).len() == ours[role].len()) {
+            let all = running.iter().all(|(role, _, groups)| theirs(&last, role) == targets(&groups.borrow()));
+            if all && running.iter().any(|(.., groups)| !targets(&groups.borrow()).is_empty()) {
                 break;
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let mut different = 0;
-    for (role, _) in ROLES {
-        let (mine, peer) = (&ours[role], theirs(&last, role));
+    let mut all = 0;
+    for (role, _, groups) in &running {
+        let (mine, peer) = (&targets(&groups.borrow()), theirs(&last, role));
+        all += mine.len();
         println!(
-            "kubernetes {role}: {} targets, Prometheus {}, equal {}",
+            "kubernetes {role} by {by}: {} targets, Prometheus {}, equal {}",
             mine.len(),
             peer.len(),
             mine.intersection(&peer).count()
@@ -420,8 +457,8 @@ async fn finds_what_prometheus_finds() {
         let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().filter(|l| l.contains("level=ERROR") || l.contains("kube")).collect();
         println!("{}", lines.iter().take(10).map(|l| format!("peer: {l}\n")).collect::<String>());
-        println!("{:#?}", api.requests.lock().unwrap().iter().take(40).collect::<Vec<_>>());
         println!("answer: {}", last.to_string().chars().take(300).collect::<String>());
     }
+    assert!(all > 0, "nothing was found");
     assert_eq!(different, 0, "roles with other targets than Prometheus");
 }
