@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ferula_exposition::parse::{Entry, Limits, ParseError, Parser, Syntax};
 use ferula_model::MetricType;
 
+use super::second_opinion;
 use crate::command_line::Parsed;
 use crate::{FAILURE, LINT, Streams};
 
@@ -29,6 +30,9 @@ pub(crate) fn run(parsed: &Parsed, streams: &mut Streams<'_>) -> u8 {
             return FAILURE;
         }
     };
+    for line in second_opinion::disagreements(&body) {
+        streams.complain(format_args!("line {line} may not mean what it seems to: two parsers read it differently"));
+    }
     let mut problems: Vec<(&str, String)> = Vec::new();
     for (name, family) in &families {
         lint(name, family, &mut |text: String| problems.push((name, text)));

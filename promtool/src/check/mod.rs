@@ -2,6 +2,7 @@
 pub(crate) mod config;
 pub(crate) mod metrics;
 pub(crate) mod rules;
+mod second_opinion;
 pub(crate) mod web_config;
 
 use crate::Streams;
