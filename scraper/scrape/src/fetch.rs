@@ -46,12 +46,19 @@ const WIRE_BYTES: usize = 512 << 10;
 /// The same, compressed.
 const GZIP_WIRE_BYTES: usize = 64 << 10;
 
+/// What one scrape may hold of what all may, so that a target without end leaves room for the others: two million samples and
+/// more, or a line of the longest kind.
+fn share(limit_bytes: u64) -> u64 {
+    (limit_bytes / 4).max(64 << 20).min(limit_bytes / 8 * 7)
+}
+
 /// Asks `target`. Dropping the future closes the connection.
 pub(crate) async fn fetch(job: &Job, target: &Target, budget: &Budget) -> Result<Incoming, ScrapeError> {
     let mut request = Request::get(target.url.clone());
     request.headers = job.headers_for(target);
     request.unix_socket.clone_from(&target.unix_socket);
-    let limits = BodyLimits { bytes_max: job.config.body_size_limit.0, budget: budget.clone() };
+    let budget = budget.child("one scrape", share(budget.limit_bytes()));
+    let limits = BodyLimits { bytes_max: job.config.body_size_limit.0, budget };
     let (url, timeout) = (target.url_text.clone(), target.timeout.std());
     let mut deadline = Instant::now() + timeout;
     let last_deadline = deadline + timeout;
