@@ -2,7 +2,7 @@
 //! a query.
 //!
 //! Each has a runtime of its own. A target's loop, its connection and the reading of its bodies stay on one thread, so a
-//! scrape wakes nobody: with a shared runtime, handing each body to a blocking thread and back cost a fifth of the whole.
+//! scrape wakes nobody: with a shared runtime, handing each body to a blocking thread and back cost a tenth of the whole.
 //! What a loop does between two awaits holds up the other targets of its thread, hence bodies are read in steps.
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
