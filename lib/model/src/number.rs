@@ -9,7 +9,48 @@ pub fn write_f(out: &mut String, v: f64) {
     } else if v.is_infinite() {
         out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
     } else {
-        let _ = write!(out, "{v}"); // a String never fails
+        if v.is_sign_negative() {
+            out.push('-');
+        }
+        let (digits, exponent) = shortest(v.abs());
+        positional(out, &digits, exponent);
+    }
+}
+
+/// The shortest digits of a finite number that read back the same, without zeros around them, and the decimal exponent of
+/// the first. Of two that are as short and as near, the even one, as Go has it; Rust's own formatting takes the upper one.
+fn shortest(v: f64) -> (String, i32) {
+    if v == 0.0 {
+        return ("0".to_owned(), 0);
+    }
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format_finite(v); // 123.45, 0.0012 or 1.5e-7
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let leading = all.len() - digits.len();
+    let exponent = exponent.parse().unwrap_or(0) + whole.len() as i32 - 1 - leading as i32;
+    (digits.trim_end_matches('0').to_owned(), exponent)
+}
+
+/// Without an exponent, whatever the number of zeros.
+fn positional(out: &mut String, digits: &str, exponent: i32) {
+    let Ok(whole) = usize::try_from(exponent + 1) else {
+        let _ = write!(out, "0.{:0>width$}{digits}", "", width = (-exponent - 1).unsigned_abs() as usize);
+        return;
+    };
+    match digits.split_at_checked(whole) {
+        Some((before, after)) => {
+            out.push_str(if before.is_empty() { "0" } else { before });
+            if !after.is_empty() {
+                out.push('.');
+                out.push_str(after);
+            }
+        }
+        None => {
+            let _ = write!(out, "{digits:0<whole$}"); // a String never fails
+        }
     }
 }
 
@@ -25,14 +66,16 @@ pub fn write_g(out: &mut String, v: f64) {
     if v == 0.0 || !v.is_finite() {
         return write_f(out, v);
     }
-    let sci = format!("{v:e}"); // shortest digits, as d.ddde-7
-    let (mantissa, exponent) = sci.split_once('e').unwrap_or((&sci, "0"));
-    let exp: i32 = exponent.parse().unwrap_or(0);
-    if (-4..6).contains(&exp) {
-        let _ = write!(out, "{v}");
+    if v < 0.0 {
+        out.push('-');
+    }
+    let (digits, exponent) = shortest(v.abs());
+    if (-4..6).contains(&exponent) {
+        positional(out, &digits, exponent);
     } else {
-        let sign = if exp < 0 { '-' } else { '+' };
-        let _ = write!(out, "{mantissa}e{sign}{:02}", exp.abs());
+        let (first, rest) = digits.split_at_checked(1).unwrap_or((&digits, ""));
+        let (point, sign) = (if rest.is_empty() { "" } else { "." }, if exponent < 0 { '-' } else { '+' });
+        let _ = write!(out, "{first}{point}{rest}e{sign}{:02}", exponent.abs());
     }
 }
 
@@ -213,10 +256,32 @@ mod tests {
             (123456789.0, "123456789", "1.23456789e+08"),
             (1e21, "1000000000000000000000", "1e+21"),
             (1.5e-7, "0.00000015", "1.5e-07"),
+            (0.05, "0.05", "0.05"),
+            (-0.5, "-0.5", "-0.5"),
+            // Two are as short and as near: the even one.
+            (568_777_881_111_376.0 + 0.25, "568777881111376.2", "5.687778811113762e+14"),
+            (568_777_881_111_376.0 + 0.75, "568777881111376.8", "5.687778811113768e+14"),
+            (f64::MAX, &format!("17976931348623157{}", "0".repeat(292)), "1.7976931348623157e+308"),
+            (5e-324, &format!("0.{}5", "0".repeat(323)), "5e-324"),
             (f64::INFINITY, "+Inf", "+Inf"),
             (f64::NAN, "NaN", "NaN"),
         ] {
             assert_eq!((format_f(v).as_str(), format_g(v).as_str()), (f, g));
+        }
+    }
+
+    #[test]
+    fn shortest_digits_are_what_the_standard_library_prints_but_for_ties() {
+        let mut bits = 88172645463325252u64;
+        for _ in 0..200_000 {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let v = f64::from_bits(bits);
+            if v.is_finite() {
+                let (ours, theirs) = (format_f(v), format!("{v}"));
+                assert!(ours == theirs || (ours.len() == theirs.len() && ours.parse() == Ok(v)), "{ours} {theirs}");
+            }
         }
     }
 
