@@ -232,6 +232,8 @@ pub async fn run(
     let mut shutdown = std::pin::pin!(shutdown);
     // Before the storage is open: a SIGHUP while the log is replayed must not end the process.
     let mut hangup = hangup();
+    // Of the files as they were loaded, and before anybody can ask: a change while the server starts is found at the first look.
+    let sum = options.auto_reload.and_then(|_| config::checksum(&options.config).ok());
     let result = async {
         let started = tokio::select! {
             started = start(options, &registry, Arc::clone(&app), loaded) => started?,
@@ -239,7 +241,7 @@ pub async fn run(
         };
         let mut parts = started;
         tracing::info!("Server is ready to receive web requests.");
-        main_loop(&mut parts, &mut asked, &mut hangup, shutdown.as_mut()).await;
+        main_loop(&mut parts, sum, &mut asked, &mut hangup, shutdown.as_mut()).await;
         Ok(Some(parts))
     }
     .await;
@@ -487,15 +489,11 @@ fn hangup() -> Option<Signal> {
 
 async fn main_loop(
     parts: &mut Parts,
+    mut sum: Option<u64>,
     asked: &mut mpsc::UnboundedReceiver<Command>,
     hangup: &mut Option<Signal>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) {
-    // The configuration in use was read a moment ago; what changed since then is found at the first look.
-    let mut sum = match parts.auto_reload {
-        Some(_) => checksum(parts).await.ok(),
-        None => None,
-    };
     let mut looks = parts.auto_reload.map(|interval| {
         let mut looks = tokio::time::interval(interval.max(Duration::from_millis(10)));
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
