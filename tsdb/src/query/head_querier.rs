@@ -15,7 +15,8 @@ use crate::error::{CUT, Error};
 use crate::head::head_chunks::OpenFile;
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
-use crate::head::series::{ChunkView, MemSeries};
+use crate::head::series::{ChunkView, MemSeries, SeriesLabels};
+use crate::head::symbols::Texts;
 use crate::head::{Head, Intervals};
 
 /// Bytes charged to the query for each selected series: its handle and iterator.
@@ -65,21 +66,23 @@ impl Querier for HeadQuerier {
         matchers: &[Matcher],
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         let (mut series, charge) = self.series(ctx, matchers)?;
+        let texts = self.head.symbols.texts();
         if sorted {
-            series.sort_by(|a, b| a.compare_labels(b));
+            series.sort_by(|a, b| a.compare_labels(b, &texts));
         }
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }
-        let newest_of = hints.newest_only.then(|| (hints.start_ms.max(self.mint_ms), hints.end_ms.min(self.maxt_ms)));
+        let (mint_ms, maxt_ms) = hints.within(self.mint_ms, self.maxt_ms);
         Ok(Box::new(HeadSeriesSet {
-            read: Arc::new(ReadContext { ctx: ctx.clone(), mint_ms: self.mint_ms, maxt_ms: self.maxt_ms }),
+            read: Arc::new(ReadContext { ctx: ctx.clone(), mint_ms, maxt_ms }),
             _charge: charge,
             series: series.into_iter(),
+            texts: SharedTexts(Arc::new(OfSelection(texts))),
             head: Arc::clone(&self.head),
             reader: Arc::clone(&self.reader),
             has_deleted: self.head.has_deleted(),
-            newest_of,
+            newest_of: hints.newest_only.then_some((mint_ms, maxt_ms)),
             series_only: hints.series_only,
             file: None,
             given: 0,
@@ -136,12 +139,13 @@ impl Querier for HeadQuerier {
                 list.push(Exemplar { labels: e.labels.clone(), value: e.value, t_ms: Some(e.t_ms) });
             }
         }
+        let texts = self.head.symbols.texts();
         let mut out: Vec<_> = wanted
             .into_values()
             .filter(|(_, list)| !list.is_empty())
             .map(|(s, mut exemplars)| {
                 exemplars.sort_by_key(|e| e.t_ms);
-                ExemplarSeries { labels: s.to_labels(), exemplars }
+                ExemplarSeries { labels: s.labels(&texts).to_labels(), exemplars }
             })
             .collect();
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -153,6 +157,7 @@ struct HeadSeriesSet {
     read: Arc<ReadContext>,
     _charge: Charge,
     series: std::vec::IntoIter<Arc<MemSeries>>,
+    texts: SharedTexts,
     head: Arc<Head>,
     reader: Arc<Reader>,
     /// Whether anything of the head's is deleted.
@@ -165,11 +170,30 @@ struct HeadSeriesSet {
     given: usize,
 }
 
+/// The strings of one selection: counted apart from the table's own references, which all queries share.
+#[derive(Clone)]
+struct SharedTexts(Arc<OfSelection>);
+
+struct OfSelection(Arc<Texts>);
+
+impl std::ops::Deref for SharedTexts {
+    type Target = Texts;
+    fn deref(&self) -> &Texts {
+        &self.0.0
+    }
+}
+
 /// What the iterators of a selection share.
 struct ReadContext {
     ctx: QueryContext,
     mint_ms: i64,
     maxt_ms: i64,
+}
+
+impl HeadSeriesSet {
+    fn labels(&self, series: Arc<MemSeries>) -> Arc<dyn LabelView> {
+        Arc::new(SeriesLabels { series, texts: self.texts.clone() })
+    }
 }
 
 impl SeriesSet for HeadSeriesSet {
@@ -194,7 +218,10 @@ impl SeriesSet for HeadSeriesSet {
                 }
                 self.given += 1;
                 QueryStats::add(&self.read.ctx.stats.series, 1);
-                return Some(Ok(Series { labels: series, samples: Box::new(Newest(Some((t_ms, value)))) }));
+                return Some(Ok(Series {
+                    labels: self.labels(series),
+                    samples: Box::new(Newest(Some((t_ms, value)))),
+                }));
             }
             let read = |at| self.head.file_chunk(at, &mut self.file);
             let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), read);
@@ -220,11 +247,11 @@ impl SeriesSet for HeadSeriesSet {
             QueryStats::add(&stats.chunks, chunks.len() as u64);
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
             let in_order = ChunkIter { chunks: chunks.into_iter(), deleted, read: Arc::clone(&self.read) };
-            let in_order = Series { labels: Arc::clone(&series) as _, samples: Box::new(in_order) };
+            let in_order = Series { labels: self.labels(Arc::clone(&series)), samples: Box::new(in_order) };
             if late.is_empty() {
                 return Some(Ok(in_order));
             }
-            let late = Series { labels: series, samples: Box::new(OooIter::new(late)) };
+            let late = Series { labels: self.labels(series), samples: Box::new(OooIter::new(late)) };
             return merge_series(vec![late, in_order]).map(Ok);
         }
     }
