@@ -76,7 +76,7 @@ pub(crate) struct RuntimeInfo {
     #[serde(rename = "lastConfigTime")]
     pub last_config_time: String,
     #[serde(rename = "corruptionCount")]
-    pub corruption_count: u64,
+    pub corruption_count: usize,
     /// Threads: what comes nearest.
     #[serde(rename = "goroutineCount")]
     pub goroutine_count: usize,

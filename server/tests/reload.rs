@@ -96,3 +96,51 @@ async fn relabelling_is_shown_step_by_step() {
     assert!(yaml.contains("job_name: j") && yaml.contains("<secret>") && !yaml.contains("s3cret"), "{yaml}");
     s.stop().await;
 }
+
+/// The `storage` section: what upstream takes over at a reload has an effect at a reload here.
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_settings_change_with_a_reload() {
+    const XOR2: u8 = 4;
+    let s = Server::start("{}").await;
+    let labels = [("__name__", "m")];
+    let metric = async |name: &str| {
+        let text = s.get("/metrics").await.text;
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.and_then(|v| v.parse::<f64>().ok())
+    };
+    s.store(&[(&labels, &[(3600, 1.0)])]).await;
+    assert_eq!(s.try_store(&[(&labels, &[(3610, 1.0)])]).await.status, 400);
+
+    let config = "storage:\n  tsdb:\n    out_of_order_time_window: 10m\n    stale_series_compaction_threshold: 0.5\n    \
+                  chunk_encoding: {floats: xor2}\n    retention: {time: 3d, size: 5GB, percentage: 40}\n  \
+                  exemplars: {max_exemplars: 77}\n";
+    std::fs::write(s.dir.path().join("prometheus.yml"), config).unwrap();
+    assert_eq!(s.post("/-/reload", "text/plain", "").await.status, 200);
+    s.store(&[(&labels, &[(3610, 1.0)])]).await;
+    assert_eq!(s.try_store(&[(&labels, &[(4300, 1.0)])]).await.status, 400);
+    assert_eq!(metric("prometheus_tsdb_exemplar_max_exemplars").await, Some(77.0));
+    assert_eq!(metric("prometheus_tsdb_retention_limit_seconds").await, Some(3.0 * 86400.0));
+    assert_eq!(metric("prometheus_tsdb_retention_limit_bytes").await, Some(5.0 * f64::from(1 << 30)));
+    let runtime = s.get("/api/v1/status/runtimeinfo").await.data();
+    assert_eq!(runtime["storageRetention"], "3d or 5GiB or 40%");
+
+    // Two hundred samples of a series that is new: one chunk and a part of the next.
+    let late: Vec<(i64, f64)> = (0..200).map(|i| (3500 - i * 15, i as f64)).collect();
+    s.store(&[(&[("__name__", "n")], &late)]).await;
+
+    std::fs::write(s.dir.path().join("prometheus.yml"), "{}").unwrap();
+    assert_eq!(s.post("/-/reload", "text/plain", "").await.status, 200);
+    assert_eq!(metric("prometheus_tsdb_exemplar_max_exemplars").await, Some(1000.0));
+    assert_eq!(metric("prometheus_tsdb_retention_limit_seconds").await, Some(15.0 * 86400.0));
+    assert_eq!(s.try_store(&[(&labels, &[(3620, 1.0)])]).await.status, 400);
+    let walreplay = async |s: &Server| s.get("/api/v1/status/walreplay").await.data();
+    assert_eq!(walreplay(&s).await, serde_json::json!({"min": 0, "max": 0, "current": 0}));
+    let dir = s.stop().await;
+    let chunks = std::fs::read(dir.path().join("data/chunks_head/000001")).unwrap();
+    // Behind the file's header: series, bounds, encoding.
+    assert_eq!(chunks[8 + 24], XOR2);
+
+    let s = Server::start_in(dir, |_| {}).await;
+    until(async || walreplay(&s).await == serde_json::json!({"min": 0, "max": 1, "current": 1})).await;
+    s.stop().await;
+}

@@ -31,5 +31,6 @@ pub use block::Block;
 pub use db::{AfterReplay, BadBlock, Db};
 pub use error::Error;
 pub use options::{BLOCK_RANGE_MS, Options};
+pub use retention::Limits;
 pub use status::{HeadStats, TsdbStatus};
 pub use wal::Compression;

@@ -54,7 +54,7 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// Damage found at start is an error instead of being moved aside.
     pub strict_recovery: bool,
-    /// Filled in while [`crate::Db::open`] replays.
+    /// Filled in while the log is read: by [`crate::Db::open`], and behind it when there is a restart index.
     pub progress: Option<std::sync::Arc<crate::replay::Progress>>,
 }
 

@@ -21,12 +21,24 @@ use crate::wal::reader::{Damage, SegmentReader};
 use crate::wal::writer::Position;
 use crate::wal::{repair, segment};
 
-/// What `/api/v1/status/walreplay` shows: segment numbers.
+/// What `/api/v1/status/walreplay` shows: segment numbers. As upstream has it, the one that the start begins counts as the
+/// last, and `current` is the newest that has been read, so that both are equal when all is done.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub min: AtomicU64,
     pub max: AtomicU64,
     pub current: AtomicU64,
+}
+
+impl Progress {
+    fn begin(&self, first: u64, last: Option<u64>) {
+        self.min.store(first, Ordering::Relaxed);
+        self.current.store(first, Ordering::Relaxed);
+        self.max.store(last.map_or(first, |l| l + 1), Ordering::Relaxed);
+    }
+    fn end(&self) {
+        self.current.store(self.max.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,9 +72,7 @@ impl Plan {
         }
         let segments: Vec<u64> = segment::list(fs, wal)?.into_iter().filter(|n| *n >= first).collect();
         if let Some(progress) = &options.progress {
-            progress.min.store(first, Ordering::Relaxed);
-            progress.current.store(first, Ordering::Relaxed);
-            progress.max.store(segments.last().copied().unwrap_or(first), Ordering::Relaxed);
+            progress.begin(first, segments.last().copied());
         }
         let wbl_dir = root.join(names::WBL);
         let wbl = if fs.exists(&wbl_dir) { segment::list(fs, &wbl_dir)? } else { Vec::new() };
@@ -127,10 +137,10 @@ impl Plan {
             if let Some(due) = snapshot.take_if(|s| s.segment < *n) {
                 run.snapshot(due, &mut replay)?;
             }
+            run.segment(&segment::path(&self.wal, *n), &mut |r| replay.apply(r))?;
             if let Some(progress) = &options.progress {
                 progress.current.store(*n, Ordering::Relaxed);
             }
-            run.segment(&segment::path(&self.wal, *n), &mut |r| replay.apply(r))?;
         }
         if let Some(due) = snapshot {
             run.snapshot(due, &mut replay)?;
@@ -142,6 +152,9 @@ impl Plan {
         }
         let mut report = run.report;
         let (stats, rescued) = replay.finish();
+        if let Some(progress) = &options.progress {
+            progress.end();
+        }
         report.stats = stats;
         if report.stats.orphaned > 0 || report.stats.unknown > 0 {
             let (samples, records) = (report.stats.orphaned, report.stats.unknown);

@@ -45,15 +45,15 @@ impl Limits {
 }
 
 impl Db {
-    /// Takes over what a reload may change: retention, the out-of-order window, when stale series leave the head. Everything else stays as it was when
-    /// the store was opened.
+    /// Takes over what a reload may change: retention, the out-of-order window, the encoding of new float chunks, the number
+    /// of exemplars, when stale series leave the head. Everything else stays as it was when the store was opened.
     pub fn apply_options(&self, options: &Options) -> Result<(), Error> {
         let window = options.out_of_order_window_ms.max(0);
         if window > 0 && self.head.wbl.get().is_none() {
             let wbl = self.open_wbl()?;
             let _ = self.head.wbl.set(wbl); // somebody else may have been first
         }
-        self.head.set_out_of_order_window(window);
+        self.head.apply_options(options);
         self.limits.set(options);
         Ok(())
     }

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use axum::extract::State;
 
+use ferula_scraper_scrape::config::Bytes;
+use ferula_tsdb::Limits;
 use ferula_tsdb::status::Ranking;
+use ferula_yaml::Duration;
 
 use super::answer::{Answer, ApiError};
 use super::json::Json;
@@ -57,7 +60,6 @@ pub(super) async fn config(State(app): State<Arc<App>>) -> HandlerResult {
 
 pub(super) async fn runtime_info(State(app): State<Arc<App>>) -> HandlerResult {
     let components = app.components()?;
-    let retention = app.options.flags.get("storage.tsdb.retention.time").map_or("", String::as_str);
     Ok(Answer::of(&RuntimeInfo {
         start_time: rfc3339(app.started_ms),
         cwd: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),
@@ -65,14 +67,26 @@ pub(super) async fn runtime_info(State(app): State<Arc<App>>) -> HandlerResult {
         server_time: rfc3339(app.clock.now_ms()),
         reload_config_success: components.reload.successful.load(Relaxed),
         last_config_time: rfc3339(i64::try_from(components.reload.success_ms.load(Relaxed)).unwrap_or(0)),
-        corruption_count: 0,
+        corruption_count: components.db.replay_report().damaged.len(),
         goroutine_count: info::threads(),
         gomaxprocs: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         gomemlimit: app.budget.limit_bytes(),
         gogc: String::new(),
         godebug: String::new(),
-        storage_retention: if retention.is_empty() || retention == "0s" { "15d" } else { retention }.to_owned(),
+        storage_retention: retention(&components.db.limits),
     })?)
+}
+
+/// What bounds the blocks at the moment, as upstream words it: `15d or 5GiB or 40%`.
+fn retention(limits: &Limits) -> String {
+    let (time, size) = (Duration::from_ms(limits.retention_ms()), Bytes(limits.retention_size_bytes()));
+    let percent = limits.retention_percent();
+    let parts = [
+        (!time.is_zero()).then(|| time.to_string()),
+        (size.0 > 0).then(|| size.to_string()),
+        (percent > 0.0).then(|| format!("{percent}%")),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" or ")
 }
 
 /// Entries of each list a client may ask for: one request must not be able to sort the whole index.

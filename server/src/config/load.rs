@@ -300,13 +300,7 @@ fn not_built_in(config: &Config) -> Result<(), Problem> {
 }
 
 fn without_effect(config: &Config, warnings: &mut Vec<String>) {
-    let tsdb = config.storage.tsdb.clone().unwrap_or_default();
-    for (set, what) in [
-        (tsdb.chunk_encoding.as_ref().is_some_and(|e| e.floats != "xor"), "storage.tsdb.chunk_encoding.floats"),
-        (config.tracing.is_some(), "tracing"),
-    ] {
-        if set {
-            warnings.push(format!("{what} is configured, but not built in yet: it has no effect"));
-        }
+    if config.tracing.is_some() {
+        warnings.push("tracing is configured, but not built in yet: it has no effect".to_owned());
     }
 }

@@ -103,6 +103,9 @@ impl StorageConfig {
         if tsdb.stale_series_compaction_threshold > 0.0 {
             options.stale_series_ratio = tsdb.stale_series_compaction_threshold;
         }
+        if let Some(encoding) = &tsdb.chunk_encoding {
+            options.xor2 = encoding.floats == "xor2";
+        }
         if let Some(retention) = &tsdb.retention {
             if !retention.time.is_zero() {
                 options.retention_ms = retention.time.ms();

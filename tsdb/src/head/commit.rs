@@ -163,6 +163,7 @@ impl Head {
         // Compaction may have begun since the samples were checked: what it cuts off is refused from here on.
         let valid_from = self.min_valid_time();
         let head_max = self.max_time();
+        let rules = self.rules();
         let mut late = Late::default();
         let is_late = |result: Result<bool, AppendError>, t_ms| {
             result == Err(AppendError::OutOfOrder) && self.takes_out_of_order(t_ms, head_max) == Ok(true)
@@ -175,7 +176,7 @@ impl Head {
                 PendingValue::Float(bits) => {
                     let mut result = match t_ms < valid_from {
                         true => Err(AppendError::OutOfOrder),
-                        false => state.append_float(start_ms, t_ms, bits, mark, self.rules, &mut store),
+                        false => state.append_float(start_ms, t_ms, bits, mark, rules, &mut store),
                     };
                     if is_late(result, t_ms) {
                         let sample = LateSample { t_ms, start_ms, value: OooValue::Float(bits) };
@@ -190,7 +191,7 @@ impl Head {
                     let kept = if self.wbl.get().is_some() { Some(Arc::new((*native).clone())) } else { None };
                     let mut result = match t_ms < valid_from {
                         true => Err(AppendError::OutOfOrder),
-                        false => state.append_histogram(start_ms, t_ms, *native, mark, self.rules, &mut store),
+                        false => state.append_histogram(start_ms, t_ms, *native, mark, rules, &mut store),
                     };
                     if is_late(result, t_ms)
                         && let Some(native) = kept

@@ -50,6 +50,24 @@ impl Exemplars {
     pub fn capacity(&self) -> usize {
         self.capacity
     }
+    /// Changes how many are kept; 0 switches them off. Of too many the oldest go.
+    pub fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        while self.ring.len() > capacity {
+            self.drop_oldest();
+        }
+        self.ring.shrink_to(capacity);
+    }
+    fn drop_oldest(&mut self) {
+        if let Some(old) = self.ring.pop_front()
+            && let Some(entry) = self.newest.get_mut(&old.series)
+        {
+            entry.3 -= 1;
+            if entry.3 == 0 {
+                self.newest.remove(&old.series);
+            }
+        }
+    }
     pub fn check(&self, e: &ExemplarRecord) -> Verdict {
         if self.capacity == 0 {
             return Verdict::Known;
@@ -67,14 +85,8 @@ impl Exemplars {
         if verdict != Verdict::New {
             return verdict;
         }
-        if self.ring.len() >= self.capacity
-            && let Some(old) = self.ring.pop_front()
-            && let Some(entry) = self.newest.get_mut(&old.series)
-        {
-            entry.3 -= 1;
-            if entry.3 == 0 {
-                self.newest.remove(&old.series);
-            }
+        if self.ring.len() >= self.capacity {
+            self.drop_oldest();
         }
         let entry = self.newest.entry(e.series).or_insert_with(|| (e.t_ms, 0, Labels::empty(), 0));
         *entry = (e.t_ms, e.value.to_bits(), e.labels.clone(), entry.3 + 1);
@@ -101,6 +113,12 @@ mod tests {
         assert_eq!((ring.add(e(2, 5)), ring.add(e(2, 6))), (Verdict::New, Verdict::New));
         assert_eq!(ring.iter().map(|e| (e.series, e.t_ms)).collect::<Vec<_>>(), [(2, 5), (2, 6)]);
         assert_eq!(ring.add(e(1, 1)), Verdict::New, "series 1 is forgotten");
+        ring.resize(1);
+        assert_eq!((ring.len(), ring.series(), ring.has_series(1)), (1, 1, true));
+        ring.resize(0);
+        assert_eq!((ring.add(e(1, 20)), ring.series()), (Verdict::Known, 0));
+        ring.resize(2);
+        assert_eq!(ring.add(e(1, 20)), Verdict::New);
         assert_eq!(Exemplars::new(0).add(e(1, 1)), Verdict::Known);
     }
 }

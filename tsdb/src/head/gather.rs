@@ -178,6 +178,7 @@ fn run(
     histograms: &mut [Option<Native>],
 ) -> Applied {
     let mut done = Applied::nothing();
+    let rules = head.rules();
     let at = |i: &u32| samples.get(*i as usize);
     let mut rest = order;
     let (mut groups, mut found) = (Vec::with_capacity(SERIES_AT_ONCE), Vec::with_capacity(SERIES_AT_ONCE));
@@ -212,11 +213,11 @@ fn run(
                 let mark = (0, u64::MAX); // seen by everybody
                 let result = if s.is_histogram {
                     match histograms.get_mut(s.bits as usize).and_then(Option::take) {
-                        Some(h) => state.append_histogram(start_ms, s.t_ms, h, mark, head.rules, &mut store),
+                        Some(h) => state.append_histogram(start_ms, s.t_ms, h, mark, rules, &mut store),
                         None => continue,
                     }
                 } else {
-                    state.append_float(start_ms, s.t_ms, s.bits, mark, head.rules, &mut store)
+                    state.append_float(start_ms, s.t_ms, s.bits, mark, rules, &mut store)
                 };
                 if result == Ok(true) {
                     done.stats.samples += u64::from(!s.is_histogram);

@@ -23,7 +23,7 @@ pub mod replay;
 pub mod series;
 pub mod symbols;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use ferula_model::{LabelView, Labels, Metadata, SeriesRef};
@@ -85,7 +85,9 @@ pub struct Head {
     /// Idle ones: their tables are too large to be made for each commit.
     compressors: Mutex<Vec<Compressor>>,
     spare_batches: Mutex<Vec<Vec<Pending>>>,
-    pub(crate) rules: CutRules,
+    rules: CutRules,
+    /// The one of the rules that a reload may change.
+    xor2: AtomicBool,
     max_series: u64,
     last_ref: AtomicU64,
     /// Inclusive; `MAX` and `MIN` while the head is empty.
@@ -165,6 +167,7 @@ impl Head {
                 xor2: options.xor2,
                 histogram_starts: options.histogram_starts,
             },
+            xor2: AtomicBool::new(options.xor2),
             max_series: if options.max_series == 0 { u64::MAX } else { options.max_series },
             last_ref: AtomicU64::new(0),
             min_time: AtomicI64::new(i64::MAX),
@@ -174,6 +177,17 @@ impl Head {
             observed: OnceLock::new(),
             generation: AtomicU64::new(0),
         }
+    }
+
+    /// How chunks are cut and written from now on. An open chunk stays what it is.
+    pub(crate) fn rules(&self) -> CutRules {
+        CutRules { xor2: self.xor2.load(Ordering::Relaxed), ..self.rules }
+    }
+    /// Takes over what a reload may change.
+    pub(crate) fn apply_options(&self, options: &Options) {
+        self.out_of_order_window_ms.store(options.out_of_order_window_ms.max(0), Ordering::Relaxed);
+        self.xor2.store(options.xor2, Ordering::Relaxed);
+        self.exemplars().resize(options.max_exemplars);
     }
 
     pub fn min_time(&self) -> i64 {
@@ -207,9 +221,6 @@ impl Head {
                 Err(AppendError::TooOld)
             }
         }
-    }
-    pub(crate) fn set_out_of_order_window(&self, window_ms: i64) {
-        self.out_of_order_window_ms.store(window_ms, Ordering::Relaxed);
     }
     pub(crate) fn min_valid_time(&self) -> i64 {
         self.min_valid_time.load(Ordering::Acquire)
