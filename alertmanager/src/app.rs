@@ -22,6 +22,7 @@ use crate::matcher;
 use crate::metrics::Metrics;
 use crate::notify::template::TemplateError;
 use crate::options::Options;
+use crate::recorder::{Event as Recorded, Recorder};
 use crate::silence::{Silence, SilenceError, SilenceId, SilenceLimits};
 use crate::store::{self, Store, StoreError, Unsynced};
 
@@ -71,6 +72,7 @@ pub struct Alertmanager {
     pub(crate) started_at_ms: i64,
     pub(crate) get_permits: Semaphore,
     pub(crate) history: History,
+    pub(crate) recorder: Recorder,
     cluster: OnceLock<Arc<Cluster>>,
     /// What forms of the pages carry.
     pub(crate) page_token: String,
@@ -79,9 +81,9 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// Reads configuration, templates and state. Nothing is sent before [`Alertmanager::run`].
     pub fn new(options: Options, clock: Arc<dyn Clock>, registry: Registry) -> Result<Arc<Alertmanager>, Error> {
-        if options.features.iter().any(|f| f == "classic-mode") {
+        if options.has_feature("classic-mode") {
             matcher::Mode::Classic.set();
-        } else if options.features.iter().any(|f| f == "utf8-strict-mode") {
+        } else if options.has_feature("utf8-strict-mode") {
             matcher::Mode::Utf8.set();
         }
         let metrics = Metrics::new(&registry);
@@ -103,6 +105,14 @@ impl Alertmanager {
         let mut core = Core::new(&loaded.config, core_options, metrics.clone(), now);
         let store = Store::open(&options.storage_path, options.retention_ms, &mut core, now.wall_ms)?;
         core.restored(now);
+        let recorder = match options.has_feature(load::EVENT_RECORDER) {
+            true => {
+                let events = loaded.config.event_recorder.clone().unwrap_or_default();
+                Recorder::new(&registry, &options.instance, &events, clock.clone())
+            }
+            false => Recorder::default(),
+        };
+        core.set_recorder(recorder.clone());
         let get_max = match options.get_concurrency {
             0 => std::thread::available_parallelism().map_or(8, |n| n.get().max(8)),
             n => n,
@@ -121,6 +131,7 @@ impl Alertmanager {
             started_at_ms: now.wall_ms,
             get_permits: Semaphore::new(get_max),
             history: History::new(Arc::new(ferula_fs::Disk), options_history),
+            recorder,
             cluster: OnceLock::new(),
             page_token: crate::api::page::new_token(),
             clock,
@@ -205,8 +216,14 @@ impl Alertmanager {
 
     /// Creates or updates a silence; it is on disk when this answers its id.
     pub async fn set_silence(self: &Arc<Self>, silence: Silence) -> Result<SilenceId, SilenceFailure> {
+        let given = silence.id.clone();
         let changed = self.core().silences.set(silence, self.clock.now_ms(), || new_uuid().into())?;
-        let id = changed.last().map(|s| s.id.clone()).ok_or(SilenceError::NotFound)?;
+        let effective = changed.last().ok_or(SilenceError::NotFound)?;
+        let id = effective.id.clone();
+        self.recorder.record(|| match id == given {
+            true => Recorded::SilenceUpdated(effective.clone()),
+            false => Recorded::SilenceCreated(effective.clone()),
+        });
         if self.options.log_silences {
             tracing::info!(id = &*id, "Silence set");
         }
@@ -311,7 +328,7 @@ fn goarch() -> &'static str {
 }
 
 /// A random UUID, version 4.
-fn new_uuid() -> String {
+pub(crate) fn new_uuid() -> String {
     let bits = (fastrand::u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
     let part = |a: usize, b: usize| hex.get(a..b).unwrap_or("").to_owned();

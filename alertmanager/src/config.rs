@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub mod event_recorder;
 pub mod global;
 pub mod http;
 pub mod receiver;
@@ -12,6 +13,7 @@ pub mod route;
 pub mod service;
 pub mod value;
 
+pub use event_recorder::EventRecorder;
 pub use global::Global;
 pub use receiver::{Email, Receiver, Webhook};
 pub use route::{InhibitRule, Route};
@@ -28,6 +30,8 @@ pub enum ConfigError {
         "{file}: receivers[{index}]: receiver {receiver:?} uses the integration {integration}: known, not built in yet"
     )]
     NotBuiltIn { file: String, index: usize, receiver: String, integration: &'static str },
+    #[error("{file}: event_recorder.kafka_outputs: known, not built in yet")]
+    Kafka { file: String },
     #[error("{file}: {reason}")]
     Unreadable { file: String, reason: String },
 }
@@ -68,9 +72,8 @@ pub struct Config {
     /// Read, not acted on.
     #[serde(skip_serializing)]
     pub tracing: Option<serde_json::Value>,
-    /// Read, not acted on.
-    #[serde(skip_serializing)]
-    pub event_recorder: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_recorder: Option<EventRecorder>,
 }
 
 impl Config {
@@ -107,6 +110,9 @@ impl Config {
     }
 
     fn validate_at(&mut self, path: &mut String) -> Result<(), String> {
+        "event_recorder".clone_into(path);
+        self.event_recorder.as_ref().map_or(Ok(()), EventRecorder::validate)?;
+        "global".clone_into(path);
         self.global.validate()?;
         let mut names = BTreeSet::new();
         for (i, r) in self.receivers.iter_mut().enumerate() {

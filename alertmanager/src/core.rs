@@ -20,6 +20,7 @@ use crate::config::{self, Config};
 use crate::inhibit::Inhibitor;
 use crate::metrics::Metrics;
 use crate::nflog::{LogEntry, LogKey, NotificationLog, Reason};
+use crate::recorder::{Event as Recorded, FlushRecord, Recorder};
 use crate::route::{RouteIndex, RouteOptions, RouteTree};
 use crate::silence::{SilenceId, SilenceLimits, Silences};
 use crate::time_interval::TimeInterval;
@@ -110,6 +111,8 @@ pub struct Notification {
     pub alerts: Vec<NotifiedAlert>,
     pub reason: Reason,
     pub decided_at_ms: i64,
+    /// For the event recorder, where there is one.
+    pub(crate) flush: Option<Arc<FlushRecord>>,
 }
 
 /// One notification to one integration, to be tried until `deadline_mono_ms`.
@@ -192,6 +195,7 @@ pub struct Core {
     groups: HashMap<GroupId, Group>,
     timers: BTreeSet<(i64, GroupId)>,
     inhibitor: Inhibitor,
+    recorder: Recorder,
     pub silences: Silences,
     pub nflog: NotificationLog,
     in_flight: HashMap<u64, InFlight>,
@@ -234,6 +238,7 @@ impl Core {
             groups: HashMap::new(),
             timers: BTreeSet::new(),
             inhibitor: Inhibitor::default(),
+            recorder: Recorder::default(),
             silences: Silences::new(options.silences),
             nflog: NotificationLog::default(),
             in_flight: HashMap::new(),
@@ -253,6 +258,11 @@ impl Core {
         };
         core.apply(config, now);
         core
+    }
+
+    /// From now on what happens is recorded.
+    pub(crate) fn set_recorder(&mut self, recorder: Recorder) {
+        self.recorder = recorder;
     }
 
     /// Takes a new configuration. Alerts are routed anew; a group that exists before and after keeps its timer.
@@ -378,6 +388,9 @@ impl Core {
             }
         };
         let alert = Arc::new(alert);
+        if !self.alerts.contains_key(&fingerprint) {
+            self.recorder.record(|| Recorded::AlertCreated(alert.clone()));
+        }
         self.inhibitor.insert(&alert);
         self.alerts.insert(fingerprint, Known { alert: alert.clone(), places: places.clone(), shared_until_ms });
         for id in places.iter() {

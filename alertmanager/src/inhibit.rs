@@ -9,13 +9,12 @@ use ferula_model::Labels;
 
 use crate::alert::{Alert, Fnv};
 use crate::config;
-use crate::matcher::{self, Matcher};
+use crate::matcher;
+use crate::recorder::RuleInfo;
 
 #[derive(Debug)]
 struct Rule {
-    source: Vec<Matcher>,
-    target: Vec<Matcher>,
-    equal: Vec<String>,
+    shown: Arc<RuleInfo>,
     /// Firing sources by the hash of their `equal` values, then sorted by fingerprint: mostly one.
     sources: HashMap<u64, Vec<Arc<Alert>>>,
 }
@@ -24,13 +23,13 @@ impl Rule {
     /// An absent label and an empty one are equal.
     fn equal_hash(&self, labels: &Labels) -> u64 {
         let mut h = Fnv::default();
-        for name in &self.equal {
+        for name in &self.shown.equal {
             h.part(labels.get(name).unwrap_or(""));
         }
         h.0
     }
     fn is_equal(&self, a: &Labels, b: &Labels) -> bool {
-        self.equal.iter().all(|n| a.get(n).unwrap_or("") == b.get(n).unwrap_or(""))
+        self.shown.equal.iter().all(|n| a.get(n).unwrap_or("") == b.get(n).unwrap_or(""))
     }
 }
 
@@ -42,9 +41,7 @@ pub struct Inhibitor {
 impl Inhibitor {
     pub fn new(rules: &[config::InhibitRule]) -> Inhibitor {
         let rule = |r: &config::InhibitRule| Rule {
-            source: r.source(),
-            target: r.target(),
-            equal: r.equal.clone(),
+            shown: Arc::new(RuleInfo { source: r.source(), target: r.target(), equal: r.equal.clone() }),
             sources: HashMap::new(),
         };
         Inhibitor { rules: rules.iter().map(rule).collect() }
@@ -57,7 +54,7 @@ impl Inhibitor {
     /// Learns of an alert, new or updated.
     pub fn insert(&mut self, alert: &Arc<Alert>) {
         for rule in &mut self.rules {
-            if matcher::all_match(&rule.source, &alert.labels) {
+            if matcher::all_match(&rule.shown.source, &alert.labels) {
                 let hash = rule.equal_hash(&alert.labels);
                 let sources = rule.sources.entry(hash).or_insert_with(|| Vec::with_capacity(1));
                 match sources.binary_search_by_key(&alert.fingerprint, |a| a.fingerprint) {
@@ -71,25 +68,35 @@ impl Inhibitor {
     /// Fingerprints of the alerts that inhibit these labels now, at most one per rule; empty if none does.
     pub fn inhibited_by(&self, labels: &Labels, now_ms: i64) -> Vec<u64> {
         let mut out = Vec::new();
-        for rule in &self.rules {
-            if !matcher::all_match(&rule.target, labels) {
-                continue;
-            }
-            let Some(sources) = rule.sources.get(&rule.equal_hash(labels)) else { continue };
-            // An alert that matches both sides is not inhibited by another one that does: they would mute each other.
-            let also_source = matcher::all_match(&rule.source, labels);
-            let hit = sources.iter().find(|s| {
-                !s.is_resolved_at(now_ms)
-                    && rule.is_equal(&s.labels, labels)
-                    && !(also_source && matcher::all_match(&rule.target, &s.labels))
-            });
-            if let Some(source) = hit
-                && !out.contains(&source.fingerprint)
-            {
-                out.push(source.fingerprint);
+        for (_, source) in self.hits(labels, now_ms) {
+            if !out.contains(&source) {
+                out.push(source);
             }
         }
         out
+    }
+
+    /// The rules by which these labels are inhibited now.
+    pub(crate) fn rules_against(&self, labels: &Labels, now_ms: i64) -> Vec<Arc<RuleInfo>> {
+        self.hits(labels, now_ms).map(|(rule, _)| rule.shown.clone()).collect()
+    }
+
+    /// Rules that inhibit, with the alert each does it by.
+    fn hits(&self, labels: &Labels, now_ms: i64) -> impl Iterator<Item = (&Rule, u64)> {
+        self.rules.iter().filter_map(move |rule| {
+            if !matcher::all_match(&rule.shown.target, labels) {
+                return None;
+            }
+            let sources = rule.sources.get(&rule.equal_hash(labels))?;
+            // An alert that matches both sides is not inhibited by another one that does: they would mute each other.
+            let also_source = matcher::all_match(&rule.shown.source, labels);
+            let hit = sources.iter().find(|s| {
+                !s.is_resolved_at(now_ms)
+                    && rule.is_equal(&s.labels, labels)
+                    && !(also_source && matcher::all_match(&rule.shown.target, &s.labels))
+            })?;
+            Some((rule, hit.fingerprint))
+        })
     }
 
     /// Forgets resolved sources.

@@ -14,6 +14,7 @@ pub mod nflog;
 pub mod notify;
 mod options;
 pub mod receiver;
+mod recorder;
 pub mod route;
 pub mod silence;
 pub mod store;

@@ -52,6 +52,8 @@ pub struct Options {
     pub cluster: ClusterOptions,
     /// `--enable-feature`, split at commas
     pub features: Vec<String>,
+    /// What this process is called in recorded events: the machine's name.
+    pub instance: String,
     /// Seed of back-off jitter and of silence ids' randomness; 0 takes the system's.
     pub seed: u64,
 }
@@ -82,12 +84,17 @@ impl Default for Options {
             timeout_ms: 0,
             cluster: ClusterOptions::default(),
             features: Vec::new(),
+            instance: "localhost".to_owned(),
             seed: 0,
         }
     }
 }
 
 impl Options {
+    pub fn has_feature(&self, name: &str) -> bool {
+        self.features.iter().any(|f| f == name)
+    }
+
     /// `/` or `/prefix` without a slash at its end, as routes are nested under it.
     pub fn effective_prefix(&self) -> String {
         let path = match self.route_prefix.is_empty() {

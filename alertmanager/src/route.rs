@@ -62,6 +62,13 @@ pub struct RouteTree {
     nodes: Vec<Node>,
 }
 
+impl Node {
+    /// What an alert must fulfil here, its parents' matchers left aside.
+    pub fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+}
+
 impl RouteTree {
     pub fn new(root: &config::Route) -> RouteTree {
         let defaults = RouteOptions {

@@ -59,5 +59,6 @@ fn one_series_at_a_time_and_only_what_is_needed() {
     while let Some(series) = set.next() {
         series.unwrap();
     }
+    drop(set);
     assert_eq!(ctx.stats.chunks.load(Ordering::Relaxed), 500);
 }

@@ -114,6 +114,7 @@ pub async fn test_receiver(
         alerts: vec![NotifiedAlert { alert: Arc::new(alert), is_resolved: trial.resolved }],
         reason: Reason::First,
         decided_at_ms: now.wall_ms,
+        flush: None,
     });
     let loaded = am.loaded();
     let mut out = Vec::new();

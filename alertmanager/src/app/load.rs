@@ -29,6 +29,9 @@ pub(super) struct Permits {
     pub beginning: Semaphore,
 }
 
+/// The feature that turns the event recorder on.
+pub(super) const EVENT_RECORDER: &str = "event-recorder";
+
 const DELIVERIES_PER_INTEGRATION: usize = 64;
 
 /// Of these so many begin at a time, each holding the others up for a moment at most: a receiver that answers at once is
@@ -45,6 +48,13 @@ pub(super) fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics)
     let mut config = Config::parse(&file, &text)?;
     let directory = options.config_file.parent().unwrap_or(Path::new("."));
     config.receivers.iter_mut().for_each(|r| r.set_directory(directory));
+    if let Some(events) = &mut config.event_recorder {
+        // Without the feature the section has no effect, so there is nothing to refuse.
+        if options.has_feature(EVENT_RECORDER) && !events.kafka_outputs.is_empty() {
+            return Err(ConfigError::Kafka { file }.into());
+        }
+        events.set_directory(directory);
+    }
     let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
     let mut permits = HashMap::new();
     for i in config.receivers.iter().flat_map(|r| crate::core::plan(r).integrations) {
@@ -68,6 +78,7 @@ impl Alertmanager {
         match load(&self.options, &self.clock, &self.metrics) {
             Ok((text, loaded)) => {
                 self.core().apply(&loaded.config, self.now());
+                self.recorder.configure(&loaded.config.event_recorder.clone().unwrap_or_default());
                 self.loaded.store(Arc::new(loaded));
                 self.reloaded(&text, true);
                 self.wake.notify_one();

@@ -32,6 +32,7 @@ impl Alertmanager {
     }
 
     pub(crate) fn set_place(&self, place: Place) {
+        self.recorder.set_position(place.position);
         self.core().set_place(place);
         self.wake.notify_one();
     }

@@ -9,6 +9,7 @@ use super::{Alertmanager, UNSYNCED_BYTES};
 use crate::core::{Delivery, LogChange};
 use crate::history::Event;
 use crate::notify;
+use crate::recorder::Event as Recorded;
 use crate::store::{self, State, Unsynced};
 
 /// How long an accepted alert may be unknown to the disk.
@@ -29,6 +30,7 @@ pub(super) struct LogQueue {
 impl Alertmanager {
     /// Sends what comes due, keeps state tidy on disk, until `shutdown`; then writes the last snapshots.
     pub async fn run(self: &Arc<Self>, shutdown: impl Future<Output = ()>) {
+        self.recorder.start();
         let mut shutdown = std::pin::pin!(shutdown);
         let mut deliveries = JoinSet::new();
         let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
@@ -83,6 +85,7 @@ impl Alertmanager {
         // What is nearly through gets the chance to be remembered; retries go on after the next start.
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, async { while deliveries.join_next().await.is_some() {} }).await;
         deliveries.shutdown().await;
+        self.recorder.stop().await;
         let am = self.clone();
         let _ = tokio::task::spawn_blocking(move || am.maintain()).await;
     }
@@ -151,6 +154,14 @@ impl Alertmanager {
                     am.history.write(am.clock.now_ms(), &[Event::of_delivery(&delivery, tried.attempts, error)]);
                     tried.error.is_none()
                 };
+                if let (true, Some(flush)) = (is_delivered, &delivery.notification.flush) {
+                    am.recorder.record(|| Recorded::Notification {
+                        told: delivery.notification.clone(),
+                        flush: flush.clone(),
+                        integration: delivery.integration.name(),
+                        index: delivery.integration.index,
+                    });
+                }
                 let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());
                 if let Some(change) = change {
                     // The log is on disk before the group's next step: a crash then repeats nothing.

@@ -8,6 +8,7 @@ use ferula_model::Labels;
 use super::{Core, DELIVERY_MIN_MS, Delivery, Flush, InFlight, Notification, NotifiedAlert, Now, hashes, sort};
 use crate::alert::{self, Alert};
 use crate::nflog::{LogEntry, LogKey};
+use crate::recorder::{Event as Recorded, FlushRecord, GroupInfo};
 use crate::route::{Node, RouteIndex};
 
 /// A route and the hash of the group labels.
@@ -41,6 +42,9 @@ pub struct Group {
     pub muted_by: Vec<String>,
     /// Alerts that were kept quiet at its last flush, and by what.
     pub(super) suppressed: BTreeMap<u64, (&'static str, Vec<String>)>,
+    pub(super) flush_count: u64,
+    /// A name for recorded events; only while they are recorded.
+    pub(super) uuid: Option<Arc<str>>,
 }
 
 /// An alert is kept quiet from now on, or is not any more.
@@ -71,6 +75,12 @@ pub(super) struct Slot {
     pub in_flight: bool,
     /// The group came due while a delivery was in flight.
     pub is_due: bool,
+}
+
+impl Group {
+    fn info(&self, receiver: &Arc<str>) -> Arc<GroupInfo> {
+        Arc::new(GroupInfo { key: self.key.clone(), labels: self.labels.clone(), receiver: receiver.clone() })
+    }
 }
 
 /// The key of a group, by which the notification log remembers it.
@@ -107,6 +117,9 @@ impl Core {
             self.groups.remove(&id);
         }
         if let Some(group) = self.groups.get_mut(&id) {
+            if !group.alerts.contains_key(&alert.fingerprint) {
+                self.recorder.record(|| Recorded::AlertGrouped(alert.clone(), group.info(&node.options.receiver)));
+            }
             group.alerts.insert(alert.fingerprint, alert);
             if !group.has_flushed && is_overdue && group.next_flush_ms > at_once {
                 self.timers.remove(&(group.next_flush_ms, id));
@@ -123,14 +136,17 @@ impl Core {
             id,
             key: key(node, &labels),
             labels,
-            alerts: BTreeMap::from([(alert.fingerprint, alert)]),
+            alerts: BTreeMap::from([(alert.fingerprint, alert.clone())]),
             next_flush_ms,
             has_flushed: false,
             is_pending: false,
             slots: vec![Slot::default(); slots],
             muted_by: Vec::new(),
             suppressed: BTreeMap::new(),
+            flush_count: 0,
+            uuid: self.recorder.is_on().then(|| crate::app::new_uuid().into()),
         };
+        self.recorder.record(|| Recorded::AlertGrouped(alert, group.info(&node.options.receiver)));
         self.timers.insert((next_flush_ms, id));
         self.groups.insert(id, group);
         self.unsaved_timers.insert(id);
@@ -144,6 +160,7 @@ impl Core {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.next_flush_ms = now.mono_ms.saturating_add(interval_ms);
         group.has_flushed = true;
+        group.flush_count += 1;
         self.timers.insert((group.next_flush_ms, id));
         self.unsaved_timers.insert(id);
         let look = self.look(id, None, now);
@@ -170,6 +187,8 @@ impl Core {
             return;
         }
         let (key, labels) = (group.key.clone(), group.labels.clone());
+        let (flush_count, group_uuid) = (group.flush_count, group.uuid.clone().unwrap_or_default());
+        let matchers_of_route = if self.recorder.is_on() { node.matchers().to_vec() } else { Vec::new() };
         let ended = alerts.iter().filter(|a| a.is_resolved_at(as_of_ms));
         let resolved: Vec<(u64, i64)> = ended.map(|a| (a.fingerprint, a.updated_at_ms)).collect();
 
@@ -183,6 +202,11 @@ impl Core {
                 inhibited += 1;
                 let by = sources.iter().map(|f| format!("{f:016x}")).collect();
                 suppressed.insert(alert.fingerprint, ("inhibition", by));
+                self.recorder.record(|| Recorded::InhibitionMuted {
+                    rules: self.inhibitor.rules_against(&alert.labels, now.wall_ms),
+                    alert: alert.clone(),
+                    sources,
+                });
                 continue;
             }
             if !muting.is_empty() {
@@ -196,10 +220,24 @@ impl Core {
                 silenced += 1;
                 let by = silences.iter().map(ToString::to_string).collect();
                 suppressed.insert(alert.fingerprint, ("silence", by));
+                for silence in silences.iter().filter_map(|id| self.silences.get(id)) {
+                    self.recorder.record(|| Recorded::SilenceMuted(silence.clone(), alert.clone()));
+                }
                 continue;
             }
             told.push(NotifiedAlert { alert: alert.clone(), is_resolved: alert.is_resolved_at(as_of_ms) });
         }
+        let flush = self.recorder.is_on().then(|| {
+            let muted = alerts.iter().filter(|a| suppressed.contains_key(&a.fingerprint)).map(|a| a.hash());
+            Arc::new(FlushRecord {
+                group: GroupInfo { key: key.clone(), labels: labels.clone(), receiver: plan.name.clone() },
+                matchers: matchers_of_route,
+                group_uuid,
+                muted: muted.collect(),
+                repeat_ms: options.repeat_interval_ms,
+                id: flush_count,
+            })
+        });
         self.note_suppressed(id, &plan.name, suppressed, alerts);
         for (n, reason) in [(inhibited, "inhibition"), (outside, why), (silenced, "silence")] {
             if n > 0 {
@@ -289,6 +327,7 @@ impl Core {
                     alerts: alerts.clone(),
                     reason,
                     decided_at_ms: now.wall_ms,
+                    flush: flush.clone(),
                 }),
             });
         }
@@ -355,10 +394,13 @@ impl Core {
             return;
         }
         self.set_pending(f.group, false);
+        let receiver = self.receiver_of(f.group.route).cloned().unwrap_or_default();
         if let Some(group) = self.groups.get_mut(&f.group) {
             for (fingerprint, updated_at_ms) in f.resolved {
-                if group.alerts.get(&fingerprint).is_some_and(|a| a.updated_at_ms == updated_at_ms) {
-                    group.alerts.remove(&fingerprint);
+                if group.alerts.get(&fingerprint).is_some_and(|a| a.updated_at_ms == updated_at_ms)
+                    && let Some(gone) = group.alerts.remove(&fingerprint)
+                {
+                    self.recorder.record(|| Recorded::AlertResolved(gone, group.info(&receiver)));
                 }
             }
         }

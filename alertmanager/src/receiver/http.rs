@@ -76,7 +76,7 @@ pub(super) async fn answer(response: Response, context: &Context, is_done_if_ref
 }
 
 /// The reason alone: the URL is a secret.
-pub(super) fn without_url(e: &ferula_net::client::Error) -> String {
+pub(crate) fn without_url(e: &ferula_net::client::Error) -> String {
     use ferula_net::client::Error;
     match e {
         Error::Transport { reason, .. } | Error::Redirect { reason, .. } => reason.clone(),

@@ -247,6 +247,7 @@ mod tests {
             }],
             reason: crate::nflog::Reason::First,
             decided_at_ms: 5_000,
+            flush: None,
         };
         let clock: Arc<dyn ferula_model::Clock> = Arc::new(ferula_model::ManualClock::at(5_000));
         let set = crate::notify::template::TemplateSet::load(&[], std::path::Path::new("."), clock).unwrap();

@@ -57,6 +57,7 @@ fn options(flags: &Values) -> Options {
         get_concurrency: count("web.get-concurrency"),
         timeout_ms: flags.duration_ms("web.timeout"),
         cluster: cluster_options(flags),
+        instance: super::hostname(),
         features: flags.all("enable-feature").to_vec(),
         ..Options::default()
     }

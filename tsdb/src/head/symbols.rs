@@ -140,6 +140,10 @@ impl Default for Symbols {
 }
 
 impl Symbols {
+    /// As [`Texts::identity`].
+    pub fn identity(&self) -> u64 {
+        self.now().identity
+    }
     /// Number of strings.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed) as usize
