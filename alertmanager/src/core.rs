@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ferula_model::{Clock, Labels};
+use ferula_otlp::{SpanContext, Tracer};
 
 use crate::alert::{self, Alert, InvalidAlert, PostableAlert};
 use crate::config::{self, Config};
@@ -124,6 +125,8 @@ pub struct Delivery {
     pub integration: Arc<Integration>,
     pub notification: Arc<Notification>,
     pub deadline_mono_ms: i64,
+    /// The span of the decision.
+    pub trace: Option<SpanContext>,
 }
 
 /// Alerts that were taken, and why others were not.
@@ -196,6 +199,7 @@ pub struct Core {
     timers: BTreeSet<(i64, GroupId)>,
     inhibitor: Inhibitor,
     recorder: Recorder,
+    tracer: Option<Tracer>,
     pub silences: Silences,
     pub nflog: NotificationLog,
     in_flight: HashMap<u64, InFlight>,
@@ -239,6 +243,7 @@ impl Core {
             timers: BTreeSet::new(),
             inhibitor: Inhibitor::default(),
             recorder: Recorder::default(),
+            tracer: None,
             silences: Silences::new(options.silences),
             nflog: NotificationLog::default(),
             in_flight: HashMap::new(),
@@ -258,6 +263,11 @@ impl Core {
         };
         core.apply(config, now);
         core
+    }
+
+    /// From now on decisions are spans.
+    pub fn set_tracer(&mut self, tracer: Tracer) {
+        self.tracer = Some(tracer);
     }
 
     /// From now on what happens is recorded.

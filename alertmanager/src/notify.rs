@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_model::Clock;
+use ferula_otlp::{Kind, Tracer};
 
 pub mod data;
 pub mod template;
@@ -76,6 +77,7 @@ pub struct Context {
     pub external_url: Arc<str>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub seed: u64,
 }
 
@@ -122,6 +124,10 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
     let name = integration.name();
     let m = &context.metrics;
     m.notifications.with(&[name]).inc();
+    let mut stage = context.tracer.start("notify.RetryStage.Exec", Kind::Internal, delivery.trace);
+    stage.set("alerting.group.name", &*integration.receiver);
+    stage.set("alerting.integration.name", name);
+    stage.set("alerting.alerts.count", delivery.notification.alerts.len());
     let left = || {
         let now = i64::try_from(context.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
         Duration::from_millis(u64::try_from(delivery.deadline_mono_ms.saturating_sub(now)).unwrap_or(0))
@@ -133,7 +139,15 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
         let started = context.clock.monotonic();
         attempts += 1;
         m.requests.with(&[name]).inc();
-        let result = attempt(context, clients, delivery).await;
+        let mut span = context.tracer.start("notify.Integration.Notify", Kind::Client, stage.context());
+        span.set("alerting.notify.integration.name", name);
+        span.set("alerting.notify.attempt", attempts as usize);
+        let result = ferula_otlp::with(span.context(), attempt(context, clients, delivery)).await;
+        if let Err(e) = &result {
+            span.set("alerting.notify.error.recoverable", e.is_transient);
+            span.fail(&e.message);
+        }
+        drop(span);
         m.latency.with(&[name]).observe_duration(context.clock.monotonic().saturating_sub(started));
         let error = match result {
             Ok(()) => {
@@ -165,6 +179,7 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
         tokio::time::sleep(wait).await;
     }
     if let Some(error) = &last {
+        stage.fail(&error.message);
         m.notifications_failed.with(&[name, error.reason.as_str()]).inc();
         tracing::error!(
             receiver = &*integration.receiver,

@@ -12,6 +12,7 @@ impl Alertmanager {
     /// Joins the cluster of the options, or does nothing if there is none. To be called once, before
     /// [`Alertmanager::run`], on the runtime that runs it.
     pub async fn join(self: &Arc<Self>) -> Result<(), Error> {
+        self.trace(); // requests are answered from here on
         let options = self.options.cluster.clone();
         if options.listen_address.is_empty() {
             return Ok(());

@@ -2,6 +2,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ferula_otlp::Kind;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -31,6 +32,7 @@ impl Alertmanager {
     /// Sends what comes due, keeps state tidy on disk, until `shutdown`; then writes the last snapshots.
     pub async fn run(self: &Arc<Self>, shutdown: impl Future<Output = ()>) {
         self.recorder.start();
+        self.trace();
         let mut shutdown = std::pin::pin!(shutdown);
         let mut deliveries = JoinSet::new();
         let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
@@ -86,6 +88,7 @@ impl Alertmanager {
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, async { while deliveries.join_next().await.is_some() {} }).await;
         deliveries.shutdown().await;
         self.recorder.stop().await;
+        self.tracer.stop().await;
         let am = self.clone();
         let _ = tokio::task::spawn_blocking(move || am.maintain()).await;
     }
@@ -164,6 +167,7 @@ impl Alertmanager {
                 }
                 let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());
                 if let Some(change) = change {
+                    let _span = am.tracer.start("notify.SetNotifiesStage.Exec", Kind::Internal, delivery.trace);
                     // The log is on disk before the group's next step: a crash then repeats nothing.
                     am.save(vec![change]).await;
                 }

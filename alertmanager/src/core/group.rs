@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use ferula_model::Labels;
+use ferula_otlp::{Kind, Span};
 
 use super::{Core, DELIVERY_MIN_MS, Delivery, Flush, InFlight, Notification, NotifiedAlert, Now, hashes, sort};
 use crate::alert::{self, Alert};
@@ -189,6 +190,8 @@ impl Core {
         let (key, labels) = (group.key.clone(), group.labels.clone());
         let (flush_count, group_uuid) = (group.flush_count, group.uuid.clone().unwrap_or_default());
         let matchers_of_route = if self.recorder.is_on() { node.matchers().to_vec() } else { Vec::new() };
+        let flush = "dispatch.AggregationGroup.flush";
+        let mut span = self.tracer.as_ref().map_or_else(Span::none, |t| t.start(flush, Kind::Internal, None));
         let ended = alerts.iter().filter(|a| a.is_resolved_at(as_of_ms));
         let resolved: Vec<(u64, i64)> = ended.map(|a| (a.fingerprint, a.updated_at_ms)).collect();
 
@@ -239,8 +242,17 @@ impl Core {
             })
         });
         self.note_suppressed(id, &plan.name, suppressed, alerts);
+        if span.is_recorded() {
+            span.set("alerting.aggregation_group.key", &*key);
+            span.set("alerting.notify.receiver.name", &*plan.name);
+            span.set("alerting.alerts.count", alerts.len());
+        }
         for (n, reason) in [(inhibited, "inhibition"), (outside, why), (silenced, "silence")] {
             if n > 0 {
+                span.event(
+                    "alerts suppressed",
+                    &[("reason", reason.into()), ("alerting.alerts.count", (n as usize).into())],
+                );
                 self.metrics.suppressed.with(&[reason]).inc_by(n);
             }
         }
@@ -314,8 +326,10 @@ impl Core {
                 state.in_flight = true;
             }
             self.set_pending(id, true);
+            span.event("nflog needs update", &[("alerting.integration.name", integration.name().into())]);
             out.push(Delivery {
                 id: delivery,
+                trace: span.context(),
                 key: log_key,
                 integration: integration.clone(),
                 deadline_mono_ms: now.mono_ms.saturating_add(options.group_interval_ms.max(DELIVERY_MIN_MS)),

@@ -102,7 +102,7 @@ pub async fn send(
         value.set_sensitive(true);
         request.headers.insert(http::header::AUTHORIZATION, value);
     }
-    let response = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)))?;
+    let response = super::http::send(context, &client, request).await?;
     if !response.status.is_success() {
         let gone = config.kind == service::OPSGENIE && response.status == StatusCode::NOT_FOUND;
         return answer(response, context, gone).await;
