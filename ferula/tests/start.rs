@@ -127,11 +127,16 @@ fn unknown_features_only_warn_and_a_bad_reload_keeps_the_old_configuration() {
             format!("--config.file={}", p.file("prometheus.yml", "global:\n  scrape_interval: 7s\n")),
             format!("--storage.tsdb.path={}", p.dir.join("tsdb").display()),
             format!("--web.listen-address={}", p.addr),
-            "--enable-feature=no-such-thing,exemplar-storage".into(),
+            "--enable-feature=no-such-thing,exemplar-storage,st-synthesis,extra-scrape-metrics".into(),
             "--web.enable-lifecycle".into(),
         ]
     });
-    assert!(server.output().contains("no-such-thing"), "{}", server.output());
+    let output = server.output();
+    let warnings: Vec<&str> = output.lines().filter(|l| l.contains("--enable-feature")).collect();
+    assert_eq!(warnings.len(), 2, "{output}");
+    assert!(warnings[0].contains("Unknown option") && warnings[0].contains("no-such-thing"), "{output}");
+    assert!(warnings[1].contains("no effect") && warnings[1].contains("st-synthesis"), "{output}");
+    assert!(server.get("/api/v1/status/config").1.contains("extra_scrape_metrics: true"));
     assert!(server.get("/metrics").1.contains("prometheus_config_last_reload_successful 1"));
     std::fs::write(server.data_dir().join("prometheus.yml"), "global:\n  nonsense: 1\n").unwrap();
     let reload = |server: &Running| ferula_testkit::http_post(server.addr, "/-/reload", "", "").unwrap();

@@ -16,7 +16,7 @@ use ferula_server::info::BuildInfo;
 use ferula_server::notifier::NotifierOptions;
 use ferula_server::{ServerOptions, StartTimes, run};
 
-use super::server_flags::{FEATURES, FLAGS};
+use super::server_flags::{ABSENT_FEATURES, FEATURES, FLAGS};
 use super::{Stop, block_on, finish, stop_signal};
 use crate::flags::Values;
 
@@ -48,10 +48,15 @@ fn start(args: Vec<OsString>) -> Result<(), Stop> {
     })
 }
 
-/// A name nobody knows only warns, as upstream: a typo must not keep monitoring from starting.
+/// A name nobody knows only warns, as upstream: a typo must not keep monitoring from starting. So does one that promises
+/// what is not there.
 fn warn_of_features(flags: &Values) {
-    for feature in flags.all("enable-feature").iter().filter(|f| !f.is_empty() && !FEATURES.contains(&f.as_str())) {
-        tracing::warn!(option = %feature, "Unknown option for --enable-feature");
+    for feature in flags.all("enable-feature").iter().filter(|f| !f.is_empty()) {
+        if ABSENT_FEATURES.contains(&feature.as_str()) {
+            tracing::warn!(option = %feature, "Option of --enable-feature is known, not built in yet: it has no effect");
+        } else if !FEATURES.contains(&feature.as_str()) {
+            tracing::warn!(option = %feature, "Unknown option for --enable-feature");
+        }
     }
 }
 
@@ -82,6 +87,7 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
         config,
         load: LoadOptions {
             prefers_protobuf: start_times(flags).as_zeros || start_times(flags).with_samples,
+            extra_scrape_metrics: has("extra-scrape-metrics"),
             ..LoadOptions::default()
         },
         auto_reload: (flags.bool("config.auto-reload") || has("auto-reload-config"))
@@ -145,6 +151,7 @@ pub(super) fn options(flags: &Values, config: Source) -> Result<ServerOptions, S
             host: super::hostname(),
             start_times: start_times(flags),
             passes_metadata: has("metadata-wal-records"),
+            type_and_unit_labels: has("type-and-unit-labels"),
             ..Default::default()
         },
         rules: ferula_server::RuleOptions {

@@ -88,6 +88,10 @@ pub const FLAGS: &[Flag] = &[
     Flag::new("log.format", Text, "logfmt", "logfmt or json."),
 ];
 
+/// Feature names of upstream whose subject is not here, so that enabling them promises nothing.
+pub const ABSENT_FEATURES: &[&str] =
+    &["old-ui", "otlp-deltatocumulative", "otlp-native-delta-ingestion", "search-api", "st-synthesis"];
+
 /// Feature names that switch something on here or are accepted because upstream made them a default.
 pub const FEATURES: &[&str] = &[
     "concurrent-rule-eval",
@@ -99,17 +103,12 @@ pub const FEATURES: &[&str] = &[
     "histograms-st-encoding",
     "memory-snapshot-on-shutdown",
     "metadata-wal-records",
-    "old-ui",
-    "otlp-deltatocumulative",
-    "otlp-native-delta-ingestion",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
     "promql-experimental-functions",
     "promql-extended-range-selectors",
     "promql-per-step-stats",
-    "search-api",
     "st-storage",
-    "st-synthesis",
     "type-and-unit-labels",
     "use-start-timestamps",
     "use-uncached-io",

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use xxhash_rust::xxh64::Xxh64;
 
 pub const METRIC_NAME: &str = "__name__";
+/// Type and unit of the series' metric family, where the server makes labels of them.
+pub const METRIC_TYPE: &str = "__type__";
+pub const METRIC_UNIT: &str = "__unit__";
 pub const ALERT_NAME: &str = "alertname";
 pub const BUCKET: &str = "le";
 pub const INSTANCE: &str = "instance";

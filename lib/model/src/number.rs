@@ -1,56 +1,126 @@
 //! Numbers in text as Go reads and writes them: the API, the exposition formats and templates all depend on it.
-use std::fmt::Write;
 
 /// `strconv.FormatFloat(v, 'f', -1, 64)`: shortest digits that read back the same, never an exponent. (The
 /// API's JSON has one below 1e-6 and from 1e21 on; its writer does that.)
 pub fn write_f(out: &mut String, v: f64) {
+    if v.is_finite() { Shortest::of(v).plain(&mut |s| out.push_str(s)) } else { out.push_str(not_finite(v)) }
+}
+
+/// Go's words for what is no number.
+pub fn not_finite(v: f64) -> &'static str {
     if v.is_nan() {
-        out.push_str("NaN");
-    } else if v.is_infinite() {
-        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
+        "NaN"
+    } else if v > 0.0 {
+        "+Inf"
     } else {
-        if v.is_sign_negative() {
-            out.push('-');
+        "-Inf"
+    }
+}
+
+/// The shortest decimal digits of a finite number that read back the same. Of two that are as short and as near, the even
+/// one, as Go has it (Rust's own formatting takes the upper one): every number that leaves as text is made of this.
+#[derive(Clone, Copy, Debug)]
+pub struct Shortest {
+    is_negative: bool,
+    digits: [u8; 17],
+    len: usize,
+    exponent: i32,
+}
+
+impl Shortest {
+    /// Infinities and NaN have no digits; they are taken for 0.
+    pub fn of(v: f64) -> Shortest {
+        let mut shortest = Shortest { is_negative: v.is_sign_negative(), digits: [b'0'; 17], len: 1, exponent: 0 };
+        if v == 0.0 || !v.is_finite() {
+            return shortest;
         }
-        let (digits, exponent) = shortest(v.abs());
-        positional(out, &digits, exponent);
-    }
-}
-
-/// The shortest digits of a finite number that read back the same, without zeros around them, and the decimal exponent of
-/// the first. Of two that are as short and as near, the even one, as Go has it; Rust's own formatting takes the upper one.
-fn shortest(v: f64) -> (String, i32) {
-    if v == 0.0 {
-        return ("0".to_owned(), 0);
-    }
-    let mut buffer = zmij::Buffer::new();
-    let text = buffer.format_finite(v); // 123.45, 0.0012 or 1.5e-7
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = format!("{whole}{fraction}");
-    let digits = all.trim_start_matches('0');
-    let leading = all.len() - digits.len();
-    let exponent = exponent.parse().unwrap_or(0) + whole.len() as i32 - 1 - leading as i32;
-    (digits.trim_end_matches('0').to_owned(), exponent)
-}
-
-/// Without an exponent, whatever the number of zeros.
-fn positional(out: &mut String, digits: &str, exponent: i32) {
-    let Ok(whole) = usize::try_from(exponent + 1) else {
-        let _ = write!(out, "0.{:0>width$}{digits}", "", width = (-exponent - 1).unsigned_abs() as usize);
-        return;
-    };
-    match digits.split_at_checked(whole) {
-        Some((before, after)) => {
-            out.push_str(if before.is_empty() { "0" } else { before });
-            if !after.is_empty() {
-                out.push('.');
-                out.push_str(after);
+        let mut buffer = zmij::Buffer::new();
+        let text = buffer.format_finite(v.abs()); // 123.45, 0.0012 or 1.5e-7
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+        let whole = mantissa.find('.').unwrap_or(mantissa.len()) as i32;
+        let all = || mantissa.bytes().filter(|b| *b != b'.');
+        let leading = all().take_while(|b| *b == b'0').count();
+        shortest.len = 0;
+        for (i, digit) in all().skip(leading).enumerate() {
+            let Some(place) = shortest.digits.get_mut(i) else { break };
+            *place = digit;
+            if digit != b'0' {
+                shortest.len = i + 1;
             }
         }
-        None => {
-            let _ = write!(out, "{digits:0<whole$}"); // a String never fails
+        shortest.exponent = exponent.parse().unwrap_or(0) + whole - 1 - leading as i32;
+        shortest
+    }
+
+    /// The decimal exponent of the first digit.
+    pub fn exponent(&self) -> i32 {
+        self.exponent
+    }
+
+    fn digits(&self) -> &str {
+        self.digits.get(..self.len).and_then(|d| std::str::from_utf8(d).ok()).unwrap_or("0")
+    }
+
+    /// Without an exponent, whatever the number of zeros.
+    pub fn plain(&self, put: &mut impl FnMut(&str)) {
+        if self.is_negative {
+            put("-");
         }
+        let digits = self.digits();
+        let Ok(whole) = usize::try_from(self.exponent + 1) else {
+            put("0.");
+            zeros((-self.exponent - 1).unsigned_abs() as usize, put);
+            return put(digits);
+        };
+        match digits.split_at_checked(whole) {
+            Some(("", after)) => {
+                put("0.");
+                put(after);
+            }
+            Some((all, "")) => put(all),
+            Some((before, after)) => {
+                put(before);
+                put(".");
+                put(after);
+            }
+            None => {
+                put(digits);
+                zeros(whole - digits.len(), put);
+            }
+        }
+    }
+
+    /// `1.5e-07`: the exponent has its sign and at least so many digits.
+    pub fn scientific(&self, exponent_digits: usize, put: &mut impl FnMut(&str)) {
+        if self.is_negative {
+            put("-");
+        }
+        let digits = self.digits();
+        let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
+        put(first);
+        if !rest.is_empty() {
+            put(".");
+            put(rest);
+        }
+        put(if self.exponent < 0 { "e-" } else { "e+" });
+        let mut buffer = itoa::Buffer::new();
+        let exponent = buffer.format(self.exponent.unsigned_abs());
+        zeros(exponent_digits.saturating_sub(exponent.len()), put);
+        put(exponent);
+    }
+
+    /// With an exponent where `strconv` and `%v` have one: below 1e-4 and from 1e6 on.
+    pub fn general(&self, put: &mut impl FnMut(&str)) {
+        if (-4..6).contains(&self.exponent) { self.plain(put) } else { self.scientific(2, put) }
+    }
+}
+
+fn zeros(mut n: usize, put: &mut impl FnMut(&str)) {
+    const ZEROS: &str = "00000000000000000000000000000000";
+    while n > 0 {
+        let piece = ZEROS.get(..n).unwrap_or(ZEROS);
+        put(piece);
+        n -= piece.len();
     }
 }
 
@@ -63,25 +133,23 @@ pub fn format_f(v: f64) -> String {
 /// `strconv.FormatFloat(v, 'g', -1, 64)`, which is also Go's `%v`: the shortest digits that read back the same, with an
 /// exponent for numbers below 1e-4 and from 1e6 on.
 pub fn write_g(out: &mut String, v: f64) {
-    if v == 0.0 || !v.is_finite() {
-        return write_f(out, v);
-    }
-    if v < 0.0 {
-        out.push('-');
-    }
-    let (digits, exponent) = shortest(v.abs());
-    if (-4..6).contains(&exponent) {
-        positional(out, &digits, exponent);
-    } else {
-        let (first, rest) = digits.split_at_checked(1).unwrap_or((&digits, ""));
-        let (point, sign) = (if rest.is_empty() { "" } else { "." }, if exponent < 0 { '-' } else { '+' });
-        let _ = write!(out, "{first}{point}{rest}e{sign}{:02}", exponent.abs());
-    }
+    if v.is_finite() { Shortest::of(v).general(&mut |s| out.push_str(s)) } else { out.push_str(not_finite(v)) }
 }
 
 pub fn format_g(v: f64) -> String {
     let mut s = String::new();
     write_g(&mut s, v);
+    s
+}
+
+/// `strconv.FormatFloat(v, 'e', -1, 64)`.
+pub fn format_e(v: f64) -> String {
+    let mut s = String::new();
+    if v.is_finite() {
+        Shortest::of(v).scientific(2, &mut |part| s.push_str(part))
+    } else {
+        s.push_str(not_finite(v))
+    }
     s
 }
 
@@ -267,6 +335,9 @@ mod tests {
             (f64::NAN, "NaN", "NaN"),
         ] {
             assert_eq!((format_f(v).as_str(), format_g(v).as_str()), (f, g));
+        }
+        for (v, e) in [(0.0, "0e+00"), (-2.5, "-2.5e+00"), (1e100, "1e+100"), (f64::NEG_INFINITY, "-Inf")] {
+            assert_eq!(format_e(v), e);
         }
     }
 

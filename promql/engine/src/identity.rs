@@ -3,10 +3,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use ferula_model::labels::METRIC_NAME;
+pub(crate) use ferula_model::labels::{METRIC_TYPE as TYPE_LABEL, METRIC_UNIT as UNIT_LABEL};
 use ferula_model::{LabelView, Labels, LabelsBuilder};
-
-pub(crate) const TYPE_LABEL: &str = "__type__";
-pub(crate) const UNIT_LABEL: &str = "__unit__";
 
 /// Which labels name the metric rather than the target: they go when a value is no longer that metric's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use ferula_model::labels::quoted;
-use ferula_model::number::format_g;
+use ferula_model::number::{Shortest, format_g};
 use ferula_promql_parser::Span;
 use ferula_storage::Annotations;
 
@@ -176,14 +176,15 @@ fn named(text: &str, metric: &str) -> String {
 
 /// Go's `%.2g`.
 fn two_digits(v: f64) -> String {
-    let rounded: f64 = format!("{v:.1e}").parse().unwrap_or(v);
-    let exp = if rounded == 0.0 { 0 } else { rounded.abs().log10().floor() as i32 };
-    if (-4..2).contains(&exp) {
-        return format!("{rounded}");
+    let rounded = Shortest::of(format!("{v:.1e}").parse().unwrap_or(v));
+    let (mut out, is_plain) = (String::new(), (-4..2).contains(&rounded.exponent()));
+    let put = &mut |s: &str| out.push_str(s);
+    if is_plain {
+        rounded.plain(put)
+    } else {
+        rounded.scientific(2, put)
     }
-    let mantissa = format!("{rounded:e}");
-    let (m, _) = mantissa.split_once('e').unwrap_or((&mantissa, ""));
-    format!("{m}e{}{:02}", if exp < 0 { '-' } else { '+' }, exp.abs())
+    out
 }
 
 /// `2006-01-02T15:04:05Z`.

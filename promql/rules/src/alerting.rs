@@ -228,7 +228,7 @@ impl AlertingRule {
                 active_at_ms: a.active_at_ms,
                 keep_firing_since_ms: a.keep_firing_since_ms,
                 value: match &a.value {
-                    Number::Float(f) => scientific(*f),
+                    Number::Float(f) => ferula_model::number::format_e(*f),
                     Number::Histogram(h) => h.to_string(),
                 },
             })
@@ -265,17 +265,6 @@ fn advance(a: &mut Active, is_found: bool, hold_ms: i64, keep_firing_ms: i64, no
         a.fired_at_ms = Some(now_ms);
     }
     true
-}
-
-/// Go's `FormatFloat(v, 'e', -1, 64)`.
-pub(crate) fn scientific(v: f64) -> String {
-    if !v.is_finite() {
-        return ferula_model::number::format_f(v);
-    }
-    let text = format!("{v:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let n: i32 = exponent.parse().unwrap_or(0);
-    format!("{mantissa}e{}{:02}", if n < 0 { '-' } else { '+' }, n.abs())
 }
 
 /// What templates ask of the server.

@@ -119,13 +119,13 @@ fn add_line(
         exemplars: exemplar.as_slice(),
     };
     let pass = samples.pass;
-    samples.add(known, &incoming, &mut || {
+    samples.add(known, &incoming, &mut |family| {
         if sample.expected {
             reread(parser)?;
         }
         let mut pairs = Vec::with_capacity(8);
         parser.labels(|name, value| pairs.push((name, value)));
-        resolve(&mut pairs, pass.job, pass.target)
+        resolve(&mut pairs, family, pass.job, pass.target)
     })
 }
 
@@ -194,6 +194,6 @@ impl FamilySink for Sink<'_, '_, '_> {
         let known = if cache.is_expected(series.key) { cache.take_expected() } else { cache.find(series.key) };
         let incoming = Incoming { key: series.key, value: series.value, t_ms, start_ms, exemplars };
         let pass = self.samples.pass;
-        self.samples.add(known, &incoming, &mut || resolve(&mut pairs(), pass.job, pass.target))
+        self.samples.add(known, &incoming, &mut |family| resolve(&mut pairs(), family, pass.job, pass.target))
     }
 }

@@ -16,7 +16,7 @@ use crate::metadata::{Families, is_part_of};
 use crate::metrics::Metrics;
 use crate::nhcb::Collector;
 use crate::report::{Report, ReportSeries};
-use crate::series::Resolved;
+use crate::series::{Resolve, Resolved};
 use crate::starts::{StartTimes, TriedStarts};
 use crate::target::Target;
 
@@ -70,6 +70,8 @@ pub(crate) struct Pass<'a> {
     pub starts: StartTimes,
     /// Whether the store wants to know type, help and unit of every series.
     pub passes_metadata: bool,
+    /// Whether every series gets its family's type and unit as labels.
+    pub type_and_unit_labels: bool,
 }
 
 /// Samples further in the future are refused, whatever the target's clock says.
@@ -91,7 +93,8 @@ impl State {
         self.account.begin();
         self.stale.clear();
         let collector = Collector::for_config(&pass.job.config);
-        families.begin(collector.is_none() && !pass.passes_metadata && !pass.starts.are_read());
+        let asks_for_families = pass.passes_metadata || pass.type_and_unit_labels || pass.starts.are_read();
+        families.begin(collector.is_none() && !asks_for_families);
         Batch {
             app: store.appender(),
             counts: Counts::default(),
@@ -248,7 +251,7 @@ impl Samples<'_, '_> {
         &mut self,
         known: Option<Id>,
         incoming: &Incoming<'_>,
-        resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>,
+        resolve: &mut Resolve<'_>,
     ) -> Result<(), ScrapeError> {
         self.counts.scraped += 1;
         match known {
@@ -257,12 +260,7 @@ impl Samples<'_, '_> {
         }
     }
 
-    fn add_known(
-        &mut self,
-        id: Id,
-        incoming: &Incoming<'_>,
-        resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>,
-    ) -> Result<(), ScrapeError> {
+    fn add_known(&mut self, id: Id, incoming: &Incoming<'_>, resolve: &mut Resolve<'_>) -> Result<(), ScrapeError> {
         let repeated = self.cache.see(id);
         if self.cache.is_dropped(id) {
             return Ok(());
@@ -296,11 +294,7 @@ impl Samples<'_, '_> {
         Ok(())
     }
 
-    fn add_new(
-        &mut self,
-        incoming: &Incoming<'_>,
-        resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>,
-    ) -> Result<(), ScrapeError> {
+    fn add_new(&mut self, incoming: &Incoming<'_>, resolve: &mut Resolve<'_>) -> Result<(), ScrapeError> {
         let labels = match self.resolved(resolve)? {
             Resolved::Series(labels) => labels,
             other => {
@@ -333,8 +327,9 @@ impl Samples<'_, '_> {
         Ok(())
     }
 
-    fn resolved(&self, resolve: &mut dyn FnMut() -> Result<Resolved, ScrapeError>) -> Result<Resolved, ScrapeError> {
-        let resolved = resolve();
+    fn resolved(&self, resolve: &mut Resolve<'_>) -> Result<Resolved, ScrapeError> {
+        let family = self.families.current().filter(|_| self.pass.type_and_unit_labels);
+        let resolved = resolve(family.map(|(name, metadata, _)| (name, metadata)));
         if matches!(resolved, Err(ScrapeError::LabelLimit(_))) {
             self.pass.metrics.exceeded_label_limits.inc();
         }

@@ -42,6 +42,8 @@ pub struct ScrapeOptions {
     pub start_times: StartTimes,
     /// Tell the store type, help and unit of every series: upstream's `metadata-wal-records`.
     pub passes_metadata: bool,
+    /// Type and unit become labels of every series: upstream's `type-and-unit-labels`.
+    pub type_and_unit_labels: bool,
 }
 
 impl Default for ScrapeOptions {
@@ -56,6 +58,7 @@ impl Default for ScrapeOptions {
             threads: 0,
             start_times: StartTimes::default(),
             passes_metadata: false,
+            type_and_unit_labels: false,
         }
     }
 }
@@ -102,6 +105,7 @@ impl Context {
             t_ms,
             starts: self.options.start_times,
             passes_metadata: self.options.passes_metadata,
+            type_and_unit_labels: self.options.type_and_unit_labels,
         }
     }
 }

@@ -175,9 +175,9 @@ impl Collector {
         let known = if cache.is_expected(&key) { cache.take_expected() } else { cache.find(&key) };
         let incoming = Incoming { key: &key, value, t_ms: self.t_ms, start_ms: self.start_ms, exemplars: &exemplars };
         let (pass, labels) = (samples.pass, &self.labels);
-        samples.add(known, &incoming, &mut || {
+        samples.add(known, &incoming, &mut |family| {
             let mut pairs: Vec<Pair<'_>> = labels.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect();
-            resolve(&mut pairs, pass.job, pass.target)
+            resolve(&mut pairs, family, pass.job, pass.target)
         })
     }
 }

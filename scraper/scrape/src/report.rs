@@ -1,5 +1,5 @@
 //! The synthetic series every scrape leaves: `up` and its companions.
-use ferula_model::labels::METRIC_NAME;
+use ferula_model::labels::{METRIC_NAME, METRIC_TYPE, METRIC_UNIT};
 use ferula_model::{Labels, LabelsBuilder, Metadata, MetricType, SeriesRef, Value};
 use ferula_storage::{AppendError, AppendOptions, Appender};
 
@@ -83,7 +83,9 @@ impl ReportSeries {
                 let name = NAMES.get(i).copied().unwrap_or_default();
                 let metadata = pass.passes_metadata.then(|| metadata_of(i));
                 let options = AppendOptions { metadata: metadata.as_ref(), ..*options };
-                result = app.append(SeriesRef::NONE, Some(&labels_of(name, pass.target)), 0, t_ms, value, &options);
+                let mut labels = LabelsBuilder::from_view(&pass.target.labels);
+                labels.set(METRIC_NAME, name);
+                result = app.append(SeriesRef::NONE, Some(&labels.labels()), 0, t_ms, value, &options);
             }
             // Refusals are expected where a target left and came back within one interval.
             if let Ok(known) = result {
@@ -112,17 +114,12 @@ fn metadata_of(i: usize) -> Metadata {
     Metadata { metric_type: MetricType::Gauge, help: help.to_owned(), unit: unit.to_owned() }
 }
 
-fn labels_of(name: &str, target: &Target) -> Labels {
-    let mut b = LabelsBuilder::from_view(&target.labels);
-    b.set(METRIC_NAME, name);
-    b.labels()
-}
-
-/// Whether a scraped sample would land in one of the server's own report series of this target.
+/// Whether a scraped sample would land in one of the server's own report series of this target, or beside it with another
+/// type.
 pub(crate) fn is_report_series(labels: &Labels, target: &Target) -> bool {
     NAMES.contains(&labels.metric_name())
         && labels
             .iter()
-            .filter(|(name, _)| *name != METRIC_NAME)
+            .filter(|(name, _)| !matches!(*name, METRIC_NAME | METRIC_TYPE | METRIC_UNIT))
             .eq(target.labels.iter().filter(|(n, _)| *n != METRIC_NAME))
 }

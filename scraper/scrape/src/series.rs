@@ -1,11 +1,12 @@
 //! From a line's labels to the series that is stored: target labels, conflicts, relabelling, limits. Once per new series.
 use std::borrow::Cow;
 
-use ferula_model::labels::quoted;
-use ferula_model::{Labels, LabelsBuilder, relabel};
+use ferula_model::labels::{METRIC_NAME, METRIC_TYPE, METRIC_UNIT, quoted};
+use ferula_model::{Labels, LabelsBuilder, Metadata, MetricType, relabel};
 
 use crate::error::ScrapeError;
 use crate::job::Job;
+use crate::metadata::is_part_of;
 use crate::report;
 use crate::target::Target;
 
@@ -21,12 +22,22 @@ pub(crate) enum Resolved {
     Spoofed,
 }
 
+/// The family whose type and unit are to become labels, where they are.
+pub(crate) type TypedFamily<'f> = Option<(&'f str, &'f Metadata)>;
+
+/// What a line means, once somebody needs to know.
+pub(crate) type Resolve<'r> = dyn FnMut(TypedFamily<'_>) -> Result<Resolved, ScrapeError> + 'r;
+
 /// `pairs` as the parser gives them: `__name__` first, empty values and repeated names included.
-pub(crate) fn resolve(
-    pairs: &mut Vec<(Cow<'_, str>, Cow<'_, str>)>,
+pub(crate) fn resolve<'p>(
+    pairs: &mut Vec<(Cow<'p, str>, Cow<'p, str>)>,
+    family: TypedFamily<'p>,
     job: &Job,
     target: &Target,
 ) -> Result<Resolved, ScrapeError> {
+    if let Some((family, metadata)) = family {
+        label_type_and_unit(pairs, family, metadata);
+    }
     // Sorted, so that the builder only ever appends: a line may hold a hundred thousand labels.
     pairs.sort_by(|a, b| a.0.cmp(&b.0));
     if let Some(twice) = pairs.windows(2).find_map(|w| match w {
@@ -76,6 +87,21 @@ pub(crate) fn resolve(
         return Ok(Resolved::Spoofed);
     }
     Ok(Resolved::Series(labels))
+}
+
+/// What the target itself says under these names does not count, as long as the metadata say something.
+fn label_type_and_unit<'p>(pairs: &mut Vec<(Cow<'p, str>, Cow<'p, str>)>, family: &str, metadata: &'p Metadata) {
+    let name = pairs.iter().find(|(n, _)| n == METRIC_NAME).map_or("", |(_, name)| name);
+    if !is_part_of(name, family, metadata.metric_type) {
+        return;
+    }
+    let metric_type = if metadata.metric_type == MetricType::Unknown { "" } else { metadata.metric_type.as_str() };
+    for (label, value) in [(METRIC_TYPE, metric_type), (METRIC_UNIT, &metadata.unit)] {
+        if !value.is_empty() {
+            pairs.retain(|(n, _)| n != label);
+            pairs.push((label.into(), value.into()));
+        }
+    }
 }
 
 fn check_names(labels: &Labels, job: &Job) -> Result<(), ScrapeError> {

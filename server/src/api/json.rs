@@ -1,6 +1,7 @@
 //! The API's JSON, written by hand: numbers as strings, times as float seconds, one growing buffer.
 //!
 //! Everything hot (query results) goes through here; everything small is serialised by serde.
+use ferula_model::number::{Shortest, not_finite};
 use ferula_model::{Exemplar, LabelView};
 
 /// A JSON text in the making. Commas are the caller's business, through [`Json::separate`].
@@ -114,29 +115,22 @@ impl Json {
 
     fn float(&mut self, v: f64) {
         let magnitude = v.abs();
-        if v.is_nan() {
-            self.raw("NaN");
-        } else if v.is_infinite() {
-            self.raw(if v > 0.0 { "+Inf" } else { "-Inf" });
-        } else if magnitude < 9e15 && v.trunc() == v && !(v == 0.0 && v.is_sign_negative()) {
+        if magnitude < 9e15 && v.trunc() == v && !(v == 0.0 && v.is_sign_negative()) {
             self.integer(v as i64);
-        } else if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
-            // Go prints at least two digits of the exponent, and its sign.
-            let text = format!("{v:e}");
-            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-            let (sign, digits) = exponent.strip_prefix('-').map_or(("+", exponent), |d| ("-", d));
-            let pad = if digits.len() < 2 { "0" } else { "" };
-            self.raw(mantissa).raw("e").raw(sign).raw(pad).raw(digits);
-        } else {
+        } else if (1e-5..1e16).contains(&magnitude) {
+            // There zmij's own text is Go's but for the fraction of what is whole.
             let mut buffer = zmij::Buffer::new();
             let text = buffer.format_finite(v);
-            if text.contains('e') {
-                // In the middle range only the exponent form of zmij differs from what is wanted.
-                self.raw(&format!("{v}"));
+            self.raw(text.strip_suffix(".0").unwrap_or(text));
+        } else if v.is_finite() {
+            let (shortest, put) = (Shortest::of(v), &mut |s: &str| self.out.extend_from_slice(s.as_bytes()));
+            if v == 0.0 || (1e-6..1e21).contains(&magnitude) {
+                shortest.plain(put);
             } else {
-                let text = text.strip_suffix(".0").unwrap_or(text);
-                self.raw(text);
+                shortest.scientific(2, put);
             }
+        } else {
+            self.raw(not_finite(v));
         }
     }
 
@@ -180,6 +174,9 @@ mod tests {
             (1.5e300, "1.5e+300"),
             (1e-6, "0.000001"),
             (9.9e-7, "9.9e-07"),
+            // Two are as short and as near: the even one.
+            (568_777_881_111_376.0 + 0.25, "568777881111376.2"),
+            (5e-324, "5e-324"),
             (-5e-324, "-5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
             (f64::NAN, "NaN"),
@@ -219,6 +216,21 @@ mod tests {
             let text = written(|j| j.value(v));
             let back: f64 = text.trim_matches('"').parse().unwrap();
             prop_assert!(back.to_bits() == v.to_bits() || (back.is_nan() && v.is_nan()), "{} {}", text, v);
+        }
+
+        #[test]
+        fn the_short_ways_print_the_same_as_the_long_one(m in 0.1f64..10.0, exponent in -8i32..23) {
+            let v = m * 10f64.powi(exponent);
+            for v in [v, -v, v.trunc()] {
+                let magnitude = v.abs();
+                let mut want = String::new();
+                if v == 0.0 || (1e-6..1e21).contains(&magnitude) {
+                    Shortest::of(v).plain(&mut |s| want.push_str(s));
+                } else {
+                    want = ferula_model::number::format_e(v);
+                }
+                prop_assert_eq!(written(|j| j.value(v)), format!("\"{want}\""));
+            }
         }
     }
 }

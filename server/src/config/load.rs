@@ -55,12 +55,19 @@ pub struct LoadOptions {
     pub agent: bool,
     /// Ask targets for protobuf first unless the file says otherwise: the features around start times do.
     pub prefers_protobuf: bool,
+    /// The further report series are written unless the file says otherwise: upstream's `extra-scrape-metrics`.
+    pub extra_scrape_metrics: bool,
 }
 
 impl Default for LoadOptions {
     /// The process's environment.
     fn default() -> Self {
-        LoadOptions { environment: Arc::new(|name| std::env::var(name).ok()), agent: false, prefers_protobuf: false }
+        LoadOptions {
+            environment: Arc::new(|name| std::env::var(name).ok()),
+            agent: false,
+            prefers_protobuf: false,
+            extra_scrape_metrics: false,
+        }
     }
 }
 
@@ -112,6 +119,9 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Error> {
         *value = environment::expand(value, &options.environment, &mut warnings);
     }
     config.global.prefers_protobuf = options.prefers_protobuf;
+    if options.extra_scrape_metrics {
+        config.global.extra_scrape_metrics.get_or_insert(true);
+    }
     config.global = config.global.resolve().map_err(|e| main.located(&Problem::below("global", &e)))?;
     check(&config, options).map_err(|p| main.located(&p))?;
 

@@ -66,18 +66,8 @@ fn value(out: &mut String, v: &Value, depth: usize) -> Result<(), String> {
 
 /// As JavaScript prints numbers: an exponent below 1e-6 and from 1e21.
 fn number(out: &mut String, f: f64) {
-    if f == 0.0 || (1e-6..1e21).contains(&f.abs()) {
-        out.push_str(&f.to_string());
-        return;
-    }
-    let sci = format!("{f:e}");
-    let (mantissa, exponent) = sci.split_once('e').unwrap_or((&sci, "0"));
-    out.push_str(mantissa);
-    out.push('e');
-    if !exponent.starts_with('-') {
-        out.push('+');
-    }
-    out.push_str(exponent);
+    let (shortest, put) = (ferula_model::number::Shortest::of(f), &mut |s: &str| out.push_str(s));
+    if f == 0.0 || (1e-6..1e21).contains(&f.abs()) { shortest.plain(put) } else { shortest.scientific(1, put) }
 }
 
 /// A JSON string with Go's escapes.

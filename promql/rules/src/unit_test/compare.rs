@@ -115,7 +115,7 @@ fn shown(samples: &[GotSample]) -> String {
 
 /// Go's `FormatFloat(v, 'E', -1, 64)`.
 fn exponential(v: f64) -> String {
-    if v.is_finite() { crate::alerting::scientific(v).to_uppercase() } else { ferula_model::number::format_f(v) }
+    if v.is_finite() { ferula_model::number::format_e(v).to_uppercase() } else { ferula_model::number::format_f(v) }
 }
 
 /// Go's `Duration.String()` of whole milliseconds.

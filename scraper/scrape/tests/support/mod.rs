@@ -1,5 +1,7 @@
 //! A store in memory that can be looked into, and a target that answers what a test wants.
 #![allow(dead_code)] // every test file uses its part
+pub mod rules;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
