@@ -20,7 +20,7 @@ use crate::config::ConfigError;
 use crate::core::{Core, CoreOptions, Inserted, Now};
 use crate::history::{self, Event, History};
 use crate::matcher;
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterMetrics, Metrics};
 use crate::notify::template::TemplateError;
 use crate::options::Options;
 use crate::recorder::{Event as Recorded, Recorder};
@@ -78,6 +78,7 @@ pub struct Alertmanager {
     pub(crate) recorder: Recorder,
     pub(crate) tracer: Tracer,
     cluster: OnceLock<Arc<Cluster>>,
+    cluster_metrics: OnceLock<ClusterMetrics>,
     /// What forms of the pages carry.
     pub(crate) page_token: String,
 }
@@ -140,6 +141,7 @@ impl Alertmanager {
             recorder,
             tracer,
             cluster: OnceLock::new(),
+            cluster_metrics: OnceLock::new(),
             page_token: crate::api::page::new_token(),
             clock,
         });

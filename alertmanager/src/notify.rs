@@ -10,6 +10,7 @@ pub mod template;
 
 use crate::core::{Delivery, IntegrationKind};
 use crate::metrics::Metrics;
+use crate::nflog::ReceiverData;
 use crate::receiver::http::Clients;
 use crate::receiver::{email, service, webhook};
 use data::Data;
@@ -94,17 +95,20 @@ fn backoff(n: u32, random: f64) -> Duration {
 #[derive(Debug)]
 pub struct Tried {
     pub attempts: u32,
+    pub data: ReceiverData,
     pub error: Option<SendError>,
 }
 
-/// One attempt, within the delivery's deadline.
-pub async fn attempt(context: &Context, clients: &Clients, delivery: &Delivery) -> Result<(), SendError> {
+/// One attempt, within the delivery's deadline; answers what the receiver said of the message.
+pub async fn attempt(context: &Context, clients: &Clients, delivery: &Delivery) -> Result<ReceiverData, SendError> {
     let now = i64::try_from(context.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
     let left = Duration::from_millis(u64::try_from(delivery.deadline_mono_ms.saturating_sub(now)).unwrap_or(0));
     let attempt = async {
         match &delivery.integration.kind {
-            IntegrationKind::Webhook(w) => webhook::send(context, clients, w, delivery).await,
-            IntegrationKind::Email(e) => email::send(context, e, delivery).await,
+            IntegrationKind::Webhook(w) => {
+                webhook::send(context, clients, w, delivery).await.map(|()| ReceiverData::new())
+            }
+            IntegrationKind::Email(e) => email::send(context, e, delivery).await.map(|()| ReceiverData::new()),
             IntegrationKind::Service(s) => service::send(context, clients, s, delivery).await,
         }
     };
@@ -150,9 +154,9 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
         drop(span);
         m.latency.with(&[name]).observe_duration(context.clock.monotonic().saturating_sub(started));
         let error = match result {
-            Ok(()) => {
+            Ok(data) => {
                 tracing::debug!(receiver = &*integration.receiver, integration = name, attempts, "Notify success");
-                return Tried { attempts, error: None };
+                return Tried { attempts, data, error: None };
             }
             Err(e) => e,
         };
@@ -190,7 +194,7 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
             "Notify for alerts failed"
         );
     }
-    Tried { attempts, error: last }
+    Tried { attempts, data: ReceiverData::new(), error: last }
 }
 
 impl Context {

@@ -136,7 +136,7 @@ impl Alertmanager {
                         delivery.integration.index,
                     ))
                     .cloned();
-                let is_delivered = {
+                let (is_delivered, data) = {
                     let (_running, mut beginning) = match &permits {
                         Some(p) => (p.running.acquire().await.ok(), p.beginning.acquire().await.ok()),
                         None => (None, None),
@@ -155,7 +155,7 @@ impl Alertmanager {
                     drop(beginning);
                     let error = tried.error.as_ref().map(|e| e.message.as_str());
                     am.history.write(am.clock.now_ms(), &[Event::of_delivery(&delivery, tried.attempts, error)]);
-                    tried.error.is_none()
+                    (tried.error.is_none(), tried.data)
                 };
                 if let (true, Some(flush)) = (is_delivered, &delivery.notification.flush) {
                     am.recorder.record(|| Recorded::Notification {
@@ -165,7 +165,11 @@ impl Alertmanager {
                         index: delivery.integration.index,
                     });
                 }
-                let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());
+                let (change, more) = {
+                    let mut core = am.core();
+                    core.remember(delivery.id, data);
+                    core.finish(delivery.id, is_delivered, am.now())
+                };
                 if let Some(change) = change {
                     let _span = am.tracer.start("notify.SetNotifiesStage.Exec", Kind::Internal, delivery.trace);
                     // The log is on disk before the group's next step: a crash then repeats nothing.

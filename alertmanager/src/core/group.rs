@@ -8,7 +8,7 @@ use ferula_otlp::{Kind, Span};
 
 use super::{Core, DELIVERY_MIN_MS, Delivery, Flush, InFlight, Notification, NotifiedAlert, Now, hashes, sort};
 use crate::alert::{self, Alert};
-use crate::nflog::{LogEntry, LogKey};
+use crate::nflog::{LogEntry, LogKey, Reason, ReceiverData};
 use crate::recorder::{Event as Recorded, FlushRecord, GroupInfo};
 use crate::route::{Node, RouteIndex};
 
@@ -217,8 +217,7 @@ impl Core {
                 suppressed.insert(alert.fingerprint, (why, muting.clone()));
                 continue;
             }
-            self.metrics.silences_queries.inc();
-            let silences = self.silences.silenced_by(&alert.labels, now.wall_ms);
+            let silences = self.silenced_by(&alert.labels, now.wall_ms);
             if !silences.is_empty() {
                 silenced += 1;
                 let by = silences.iter().map(ToString::to_string).collect();
@@ -284,8 +283,9 @@ impl Core {
                 index: integration.index,
             };
             self.metrics.nflog_queries.inc();
+            let entry = self.metrics.timed(&self.metrics.nflog_query, || self.nflog.get(&log_key));
             let reason = LogEntry::needs_update(
-                self.nflog.get(&log_key),
+                entry,
                 &firing,
                 &done,
                 integration.send_resolved,
@@ -293,6 +293,8 @@ impl Core {
                 now.wall_ms,
             );
             let Some(reason) = reason else { continue };
+            // What begins anew is a message of its own.
+            let data = entry.filter(|_| reason != Reason::First).map(|e| e.data.clone()).unwrap_or_default();
             if let Some(until_ms) = self.announced_until(&log_key, now) {
                 // A peer is at it; if it has not told by then, it is our turn.
                 self.wait_for_peers(Look { only: Some(slot), ..look.clone() }, until_ms);
@@ -302,7 +304,14 @@ impl Core {
             let alerts = if integration.send_resolved { &told } else { &told_firing };
             if alerts.is_empty() {
                 // Nothing to tell, but the log must know that all is resolved, or the next firing would seem old.
-                let change = self.log(log_key, firing.clone(), done.clone(), options.repeat_interval_ms, now);
+                let change = self.log(
+                    log_key,
+                    firing.clone(),
+                    done.clone(),
+                    ReceiverData::new(),
+                    options.repeat_interval_ms,
+                    now,
+                );
                 self.unsaved.push(change);
                 continue;
             }
@@ -317,6 +326,7 @@ impl Core {
                     firing: firing.clone(),
                     resolved: done.clone(),
                     repeat_ms: options.repeat_interval_ms,
+                    data: ReceiverData::new(),
                 },
             );
             if let Some(flush) = self.flushes.get_mut(&flush_id) {
@@ -329,6 +339,7 @@ impl Core {
             span.event("nflog needs update", &[("alerting.integration.name", integration.name().into())]);
             out.push(Delivery {
                 id: delivery,
+                data,
                 trace: span.context(),
                 key: log_key,
                 integration: integration.clone(),
