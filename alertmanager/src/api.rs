@@ -225,3 +225,32 @@ fn passes<'a>(filters: &[Matcher], get: impl Fn(&str) -> Option<&'a str>) -> boo
         (_, Some(value)) => m.matches(value),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn more_gets_than_allowed_are_told_to_come_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = crate::Options {
+            config_text: Some("route: {receiver: r}\nreceivers: [{name: r}]\n".to_owned()),
+            storage_path: dir.path().to_owned(),
+            get_concurrency: 1,
+            ..crate::Options::default()
+        };
+        let clock = Arc::new(ferula_model::SystemClock);
+        let am = Alertmanager::new(options, clock, ferula_instrument::Registry::new()).unwrap();
+        let ask = |method: Method, path: &'static str| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            am.router().oneshot(request)
+        };
+        let busy = am.get_permits.acquire().await.unwrap();
+        assert_eq!(ask(Method::GET, "/-/ready").await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(am.metrics.http_limited.get(), 1.0);
+        assert_eq!(ask(Method::POST, "/api/v1/alerts").await.unwrap().status(), StatusCode::GONE);
+        drop(busy);
+        assert_eq!(ask(Method::GET, "/-/ready").await.unwrap().status(), StatusCode::OK);
+    }
+}

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use ferula_model::Clock;
 use ferula_otlp::{Kind, Tracer};
+use ferula_promql_engine::{Evaluation, Prepared, QueryError};
 use ferula_promql_parser::Expr;
 use ferula_promql_rules::{EngineQuery, RuleQuery, Sample};
 
@@ -25,21 +26,50 @@ impl RuleQueries {
     pub fn new(engine: EngineQuery, log: Arc<QueryLog>, clock: Arc<dyn Clock>, tracer: Tracer) -> RuleQueries {
         RuleQueries { engine: Arc::new(engine), log, clock, tracer, file: String::new(), group: String::new() }
     }
-}
 
-impl RuleQuery for RuleQueries {
-    fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String> {
+    /// Asks the engine, as a span, and notes it in the log if that is on.
+    fn logged(
+        &self,
+        expr: &Expr,
+        t_ms: i64,
+        ask: impl FnOnce(&EngineQuery) -> Result<Evaluation, QueryError>,
+    ) -> Result<Vec<Sample>, String> {
         let mut span = self.tracer.start("rule", Kind::Internal, None);
         if span.is_recorded() {
             span.set("group", self.group.as_str());
             span.set("file", self.file.as_str());
             span.set("query", expr.to_string().as_str());
         }
-        let result = self.logged(expr, t_ms);
+        let began = Instant::now();
+        let result = ask(&self.engine).map_err(|e| e.to_string());
         if let Err(e) = &result {
             span.fail(e);
         }
-        result
+        drop(span);
+        if self.log.is_on() {
+            let timings = Timings { queued: Duration::ZERO, prepared: Duration::ZERO, evaluated: began.elapsed() };
+            self.log.write(&Line {
+                now_ms: self.clock.now_ms(),
+                query: &expr.to_string(),
+                start_ms: t_ms,
+                end_ms: t_ms,
+                step_ms: 0,
+                error: result.as_ref().err().cloned(),
+                stats: result.as_ref().ok().map(|e| result::stats(timings, &e.stats, false)),
+                origin: Origin::RuleGroup { file: &self.file, name: &self.group },
+            });
+        }
+        EngineQuery::samples(result?)
+    }
+}
+
+impl RuleQuery for RuleQueries {
+    fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String> {
+        self.logged(expr, t_ms, |engine| engine.evaluate(expr, t_ms))
+    }
+
+    fn again(&self, prepared: &Prepared, t_ms: i64) -> Result<Vec<Sample>, String> {
+        self.logged(prepared.expr(), t_ms, |engine| engine.evaluate_again(prepared, t_ms))
     }
 
     fn of_group(&self, file: &str, group: &str) -> Option<Arc<dyn RuleQuery>> {
@@ -51,28 +81,6 @@ impl RuleQuery for RuleQueries {
             file: file.to_owned(),
             group: group.to_owned(),
         }))
-    }
-}
-
-impl RuleQueries {
-    fn logged(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String> {
-        if !self.log.is_on() {
-            return self.engine.instant(expr, t_ms);
-        }
-        let began = Instant::now();
-        let result = self.engine.evaluate(expr, t_ms).map_err(|e| e.to_string());
-        let timings = Timings { queued: Duration::ZERO, prepared: Duration::ZERO, evaluated: began.elapsed() };
-        self.log.write(&Line {
-            now_ms: self.clock.now_ms(),
-            query: &expr.to_string(),
-            start_ms: t_ms,
-            end_ms: t_ms,
-            step_ms: 0,
-            error: result.as_ref().err().cloned(),
-            stats: result.as_ref().ok().map(|e| result::stats(timings, &e.stats, false)),
-            origin: Origin::RuleGroup { file: &self.file, name: &self.group },
-        });
-        EngineQuery::samples(result?)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod append;
 pub mod context;
 pub mod merge;
 pub mod query;
+pub mod resolved;
 
 pub use annotations::Annotations;
 pub use append::{AppendError, AppendOptions, Appendable, Appender, CommitStats, Durability};
@@ -11,6 +12,7 @@ pub use context::{CancelFlag, Interrupted, QueryContext, QueryStats};
 pub use query::{
     Column, ExemplarSeries, LabelHints, Querier, Queryable, SampleBatch, SampleIter, SelectHints, Series, SeriesSet,
 };
+pub use resolved::Resolved;
 
 /// What can go wrong below a query or a commit. Expected per-sample outcomes are [`AppendError`]s.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use ferula_model::{Exemplar, FloatHistogram, LabelView, Labels, Matcher};
 
-use crate::{Annotations, QueryContext, StorageError};
+use crate::{Annotations, QueryContext, Resolved, StorageError};
 
 pub trait Queryable: Send + Sync {
     /// A querier over `mint_ms..=maxt_ms`, both inclusive, with a consistent view: no half commit is ever seen.
@@ -78,6 +78,8 @@ pub struct SelectHints {
     pub newest_only: bool,
     /// Only labels are wanted (the series endpoint): no chunk need be opened.
     pub series_only: bool,
+    /// Where the store may leave what it found out about these matchers, for the next time they are asked.
+    pub resolved: Option<Arc<Resolved>>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -12,9 +12,10 @@ use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
-use crate::eval::{Output, Shared, defines_order, eval};
+use crate::eval::{Common, Output, defines_order, eval};
 use crate::grid::Grid;
 use crate::plan::{Analysis, PlanNode, plan};
+use crate::prepared::{Kept, Outline, Prepared};
 use crate::query::{Query, Semantics};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
 
@@ -68,6 +69,8 @@ pub struct QueryOptions<'t> {
     pub per_step_stats: bool,
     /// Measure every expression: [`Evaluation::plan`].
     pub analyze: bool,
+    /// Instant vectors need not be sorted by labels.
+    pub any_order: bool,
 }
 
 /// Evaluates expressions. Shared by all queries; holds no lock while one runs.
@@ -104,13 +107,28 @@ impl Engine {
         options: &QueryOptions<'_>,
     ) -> Result<Evaluation, QueryError> {
         let ctx = &self.bounded(ctx);
-        deep_enough(expr, || self.instant_here(ctx, queryable, expr, t_ms, options))
+        let outline = &Outline::of(expr);
+        deep_enough(outline.height, || self.instant_here(ctx, queryable, (expr, outline, None), t_ms, options))
+    }
+
+    /// As [`Engine::instant`], for an expression that is evaluated again and again.
+    pub fn instant_again(
+        &self,
+        ctx: &QueryContext,
+        queryable: &dyn Queryable,
+        prepared: &Prepared,
+        t_ms: i64,
+        options: &QueryOptions<'_>,
+    ) -> Result<Evaluation, QueryError> {
+        let ctx = &self.bounded(ctx);
+        let (expr, outline, kept) = (prepared.expr(), &prepared.outline, prepared.kept());
+        let kept = kept.as_deref();
+        deep_enough(outline.height, || self.instant_here(ctx, queryable, (expr, outline, kept), t_ms, options))
     }
 
     /// How `expr` would be evaluated.
     pub fn explain(&self, expr: &Expr) -> Vec<PlanNode> {
-        let found = || Shared::find(expr, &crate::eval::picked_from(expr), &crate::eval::stats_only(expr));
-        plan(expr, &if self.options.optimises { found() } else { Shared::default() }, None)
+        plan(expr, &if self.options.optimises { Outline::of(expr).common } else { Common::default() }, None)
     }
 
     /// A context without a deadline gets the engine's timeout.
@@ -126,11 +144,12 @@ impl Engine {
         &self,
         ctx: &QueryContext,
         queryable: &dyn Queryable,
-        expr: &Expr,
+        (expr, outline, kept): (&Expr, &Outline, Option<&Kept>),
         t_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<Evaluation, QueryError> {
-        let q = self.query(ctx, queryable, expr, Grid::instant(t_ms), t_ms, 0, options)?;
+        let mut q = self.query(ctx, queryable, (expr, outline), Grid::instant(t_ms), t_ms, 0, options)?;
+        q.kept = kept;
         let value = if expr.value_type() == ValueType::Matrix {
             Value::Matrix(range_vector(&q, expr, t_ms)?)
         } else {
@@ -141,7 +160,7 @@ impl Engine {
                     let mut held = q.collect(s)?;
                     let columns = cleaned(&q, std::mem::take(&mut held.columns))?;
                     let mut samples: Vec<Sample> = columns.into_iter().filter_map(|c| sample(c, t_ms)).collect();
-                    if !defines_order(expr) {
+                    if !options.any_order && !defines_order(expr) {
                         samples.sort_by_cached_key(|s| sort_key(&s.labels));
                     }
                     Value::Vector(samples)
@@ -169,21 +188,23 @@ impl Engine {
             )));
         }
         let ctx = &self.bounded(ctx);
-        deep_enough(expr, || self.range_here(ctx, queryable, expr, start_ms, end_ms, step_ms, options))
+        let outline = &Outline::of(expr);
+        let run = || self.range_here(ctx, queryable, (expr, outline), start_ms, end_ms, step_ms, options);
+        deep_enough(outline.height, run)
     }
 
     fn range_here(
         &self,
         ctx: &QueryContext,
         queryable: &dyn Queryable,
-        expr: &Expr,
+        (expr, outline): (&Expr, &Outline),
         start_ms: i64,
         end_ms: i64,
         step_ms: i64,
         options: &QueryOptions<'_>,
     ) -> Result<Evaluation, QueryError> {
         let grid = Grid::range(start_ms, end_ms, step_ms);
-        let q = self.query(ctx, queryable, expr, grid, end_ms, step_ms, options)?;
+        let q = self.query(ctx, queryable, (expr, outline), grid, end_ms, step_ms, options)?;
         let mut series = match eval(&q, expr, grid)? {
             Output::Scalar(v) => {
                 let floats = grid.times().zip(v).collect();
@@ -204,7 +225,7 @@ impl Engine {
         &self,
         ctx: &'q QueryContext,
         queryable: &dyn Queryable,
-        expr: &Expr,
+        (expr, outline): (&Expr, &'q Outline),
         top: Grid,
         top_end_ms: i64,
         top_step_ms: i64,
@@ -226,15 +247,9 @@ impl Engine {
         // One querier for the whole query: all selectors see the same state of the store.
         let times = crate::eval::extent(expr, top.start_ms, top_end_ms, top_step_ms, &semantics)?;
         let querier = queryable.querier(times.0, times.1)?;
-        let mut q = Query::new(ctx, querier, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
+        let mut q = Query::new(ctx, querier, outline, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
         q.text = options.text;
-        q.uses = crate::eval::uses(expr);
-        q.sorted = crate::eval::picked_from(expr);
-        q.stats_only = crate::eval::stats_only(expr);
         q.optimises = o.optimises;
-        if o.optimises {
-            q.shared = Shared::find(expr, &q.sorted, &q.stats_only);
-        }
         q.analysis = options.analyze.then(Analysis::default);
         q.has_threads = o.spare_threads > 0;
         q.spare_threads = Arc::clone(&self.spare_threads);
@@ -247,20 +262,11 @@ const HEIGHT_HERE: usize = 16;
 /// For the deepest tree the parser lets through, with room to spare. Only the pages used cost memory.
 const STACK_BYTES: usize = 64 << 20;
 
-fn height(expr: &Expr) -> usize {
-    let (mut open, mut highest) = (vec![(expr, 1)], 0);
-    while let Some((e, h)) = open.pop() {
-        highest = highest.max(h);
-        open.extend(e.children().into_iter().map(|c| (c, h + 1)));
-    }
-    highest
-}
-
 fn deep_enough(
-    expr: &Expr,
+    height: usize,
     f: impl FnOnce() -> Result<Evaluation, QueryError> + Send,
 ) -> Result<Evaluation, QueryError> {
-    if height(expr) <= HEIGHT_HERE {
+    if height <= HEIGHT_HERE {
         return f();
     }
     std::thread::scope(|s| {
@@ -358,6 +364,8 @@ fn finish(q: &Query<'_>, expr: &Expr, value: Value, options: &QueryOptions<'_>) 
         per_step,
         read_per_step,
     };
-    let plan = q.analysis.as_ref().map(|a| plan(expr, &q.shared, Some(a))).unwrap_or_default();
+    let none = Common::default();
+    let common = if q.optimises { &q.outline.common } else { &none };
+    let plan = q.analysis.as_ref().map(|a| plan(expr, common, Some(a))).unwrap_or_default();
     Evaluation { value, annotations: q.notes.finish(options.text), stats, plan }
 }

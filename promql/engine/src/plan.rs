@@ -5,7 +5,7 @@ use std::time::Duration;
 use ferula_promql_parser::Expr;
 use hashbrown::HashMap;
 
-use crate::eval::{Shared, is_step_invariant};
+use crate::eval::{Common, is_step_invariant};
 
 /// Nodes that are listed at most; texts are cut to [`TEXT_BYTES_MAX`].
 const NODES_MAX: usize = 1_000;
@@ -63,7 +63,7 @@ impl Analysis {
 }
 
 /// The tree of `expr`. Parentheses are left out.
-pub(crate) fn plan(expr: &Expr, shared: &Shared, analysis: Option<&Analysis>) -> Vec<PlanNode> {
+pub(crate) fn plan(expr: &Expr, common: &Common, analysis: Option<&Analysis>) -> Vec<PlanNode> {
     let (mut nodes, mut open) = (Vec::new(), vec![(expr, 0, false)]);
     while let Some((e, depth, below_invariant)) = open.pop() {
         let e = e.without_parens();
@@ -76,7 +76,7 @@ pub(crate) fn plan(expr: &Expr, shared: &Shared, analysis: Option<&Analysis>) ->
         if invariant && !below_invariant {
             notes.push("once for all steps");
         }
-        if shared.id_of(e).is_some() {
+        if common.id_of(e).is_some() {
             notes.push("shared with an equal expression");
         }
         let span = (e.span().start, e.span().end);

@@ -4,17 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ferula_model::Charge;
 use ferula_model::labels::quoted;
-use ferula_promql_parser::{At, DurationContext, Span};
+use ferula_promql_parser::{At, DurationContext, Expr, Span};
 use ferula_storage::{Querier, QueryContext};
-use hashbrown::HashMap;
 
 use crate::column::{ABSENT, Column, SeriesStream};
 use crate::error::QueryError;
-use crate::eval::{Shared, Use};
+use crate::eval::Holding;
 use crate::grid::Grid;
 use crate::identity::Hidden;
 use crate::notes::Notes;
 use crate::plan::Analysis;
+use crate::prepared::{Kept, Outline};
 
 /// Semantics that flags decide, fixed for one query.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +37,11 @@ pub(crate) struct Query<'q> {
     pub top_end_ms: i64,
     /// 0 for an instant query.
     pub top_step_ms: i64,
-    /// Selectors (by where they start) of whose histograms only count and sum are wanted; see [`crate::eval::stats_only`].
-    pub stats_only: Vec<u32>,
-    /// By where selectors start: what they are for.
-    pub uses: HashMap<u32, Use>,
-    /// Selectors (by where they start) whose series have to come in label order: what picks series depends on it.
-    pub sorted: Vec<u32>,
-    /// Sub-expressions that occur more than once.
-    pub shared: Shared,
+    pub outline: &'q Outline,
+    /// What the expression keeps from one evaluation to the next, if it does.
+    pub kept: Option<&'q Kept>,
+    /// Results of sub-expressions that occur more than once.
+    pub held: Holding,
     /// Step-invariant and common sub-expressions are computed once.
     pub optimises: bool,
     /// The engine may use more than one thread for a query.
@@ -120,6 +117,7 @@ impl<'q> Query<'q> {
     pub fn new(
         ctx: &'q QueryContext,
         querier: Box<dyn Querier>,
+        outline: &'q Outline,
         semantics: Semantics,
         top: Grid,
         top_end_ms: i64,
@@ -133,10 +131,9 @@ impl<'q> Query<'q> {
             top,
             top_end_ms,
             top_step_ms,
-            stats_only: Vec::new(),
-            uses: HashMap::new(),
-            sorted: Vec::new(),
-            shared: Shared::default(),
+            outline,
+            kept: None,
+            held: Holding::default(),
             optimises: true,
             has_threads: false,
             spare_threads: Arc::default(),
@@ -147,6 +144,11 @@ impl<'q> Query<'q> {
             ticks: AtomicU32::new(0),
             memory: Mutex::new(ctx.budget.charge(0)?),
         })
+    }
+
+    /// The number of the common sub-expression that `expr` is.
+    pub fn common_id(&self, expr: &Expr) -> Option<usize> {
+        if self.optimises { self.outline.common.id_of(expr) } else { None }
     }
 
     pub fn durations(&self) -> DurationContext {

@@ -38,8 +38,8 @@ pub(crate) struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     /// The result of the rule `index` of the group.
-    pub fn result(&self, index: usize, config: &RuleConfig) -> Result<Vec<Sample>, String> {
-        self.shared.instant(index, config, self.query.as_ref(), self.now_ms - self.offset_ms)
+    pub fn result(&self, index: usize) -> Result<Vec<Sample>, String> {
+        self.shared.instant(index, self.query.as_ref(), self.now_ms - self.offset_ms)
     }
 }
 

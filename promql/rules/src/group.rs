@@ -14,6 +14,7 @@ use crate::alert::Notify;
 use crate::alerting::{AlertingRule, Evaluation};
 use crate::file::{GroupConfig, RuleConfig, RuleConfigKind};
 use crate::metrics::{GroupMetrics, Metrics};
+use crate::previous::Previous;
 use crate::query::{Number, RuleQuery, Sample};
 use crate::shared::SharedQueries;
 use crate::snapshot::{AlertingSnapshot, GroupSnapshot, Health, RuleSnapshot, Status};
@@ -71,7 +72,8 @@ struct Rule {
     index: usize,
     alerting: Option<AlertingRule>,
     /// Series written last time, with their references.
-    previous: HashMap<Labels, SeriesRef>,
+    previous: Vec<(Labels, SeriesRef)>,
+    names: recording::Names,
 }
 
 /// The part of a group that the API reads while it is evaluated.
@@ -114,7 +116,8 @@ impl Group {
             .map(|(index, c)| Rule {
                 index,
                 alerting: AlertingRule::new(c, templates, !restores),
-                previous: HashMap::new(),
+                previous: Vec::new(),
+                names: recording::Names::default(),
             })
             .collect();
         let shared = Shared {
@@ -244,9 +247,9 @@ impl Group {
         let started = self.env.clock.monotonic();
         let e = self.evaluation(now_ms);
         self.metrics.evaluations.inc();
-        let result = e.result(rule.index, config).and_then(|result| match &mut rule.alerting {
+        let result = e.result(rule.index).and_then(|result| match &mut rule.alerting {
             Some(alerting) => alerting.evaluate(result, &e),
-            None => recording::evaluate(config, result, &e),
+            None => recording::evaluate(config, result, &e, &mut rule.names),
         });
         let mut count = 0;
         let error = match result {
@@ -297,18 +300,17 @@ impl Group {
             return None;
         }
         let mut appender = self.env.appendable.appender();
-        let mut written = HashMap::with_capacity(samples.len());
+        let mut written = Vec::with_capacity(samples.len());
+        let mut previous = Previous::of(&rule.previous);
         let (mut error, mut refused) = (None, 0u64);
         for sample in samples {
-            let known = rule.previous.get(&sample.labels).copied().unwrap_or(SeriesRef::NONE);
+            let known = previous.reference(&sample.labels);
             let value = match &sample.value {
                 Number::Float(f) => StoredValue::Float(*f),
                 Number::Histogram(h) => StoredValue::FloatHistogram(h),
             };
             match append(appender.as_mut(), known, &sample.labels, t_ms, value) {
-                Ok(series) => {
-                    written.insert(sample.labels, series);
-                }
+                Ok(series) => written.push((sample.labels, series)),
                 Err(e) => {
                     refused += 1;
                     error = Some(e.to_string());
@@ -324,7 +326,7 @@ impl Group {
                 "Rule evaluation result discarded"
             );
         }
-        for (labels, series) in rule.previous.iter().filter(|(l, _)| !written.contains_key(*l)) {
+        for (labels, series) in previous.not_in(&written) {
             // Refusals are expected here: another rule may have gone on writing the series.
             let _ = append(appender.as_mut(), *series, labels, t_ms, StoredValue::Float(stale_nan()));
         }
@@ -372,7 +374,7 @@ impl Group {
     /// Ends the group: everything it wrote becomes stale.
     pub(crate) fn retire(&mut self, now_ms: i64) {
         for rule in &mut self.rules {
-            self.stale.extend(rule.previous.drain().map(|(l, _)| l));
+            self.stale.extend(rule.previous.drain(..).map(|(l, _)| l));
         }
         self.mark_stale(now_ms);
     }
@@ -400,7 +402,7 @@ impl Group {
             }
         }
         self.stale = old.stale;
-        self.stale.extend(free.into_values().flatten().flat_map(|r| r.previous.into_keys()));
+        self.stale.extend(free.into_values().flatten().flat_map(|r| r.previous).map(|(l, _)| l));
         let old_group = *old.shared.group.lock().unwrap_or_else(PoisonError::into_inner);
         *self.shared.group.lock().unwrap_or_else(PoisonError::into_inner) = old_group;
     }

@@ -8,6 +8,7 @@ pub mod lint;
 mod manager;
 mod metrics;
 mod places;
+mod previous;
 mod query;
 mod recording;
 mod restore;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_model::{Budget, FloatHistogram, Labels};
-use ferula_promql_engine::{Engine, Evaluation, QueryError, QueryOptions, SampleValue, Value};
+use ferula_promql_engine::{Engine, Evaluation, Prepared, QueryError, QueryOptions, SampleValue, Value};
 use ferula_promql_parser::Expr;
 use ferula_storage::{CancelFlag, QueryContext, Queryable};
 
@@ -26,6 +26,11 @@ pub trait RuleQuery: Send + Sync {
     /// text that the API shows as `lastError`.
     fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String>;
 
+    /// As [`RuleQuery::instant`] for what is asked at every tick, in any order; it may keep something until the next.
+    fn again(&self, prepared: &Prepared, t_ms: i64) -> Result<Vec<Sample>, String> {
+        self.instant(prepared.expr(), t_ms)
+    }
+
     /// The door for one group's queries, for those who note whose a query is; `None`: this one.
     fn of_group(&self, file: &str, group: &str) -> Option<Arc<dyn RuleQuery>> {
         let _ = (file, group);
@@ -44,11 +49,21 @@ pub struct EngineQuery {
 }
 
 impl EngineQuery {
-    /// The engine's whole answer.
-    pub fn evaluate(&self, expr: &Expr, t_ms: i64) -> Result<Evaluation, QueryError> {
+    fn context(&self) -> QueryContext {
         let mut ctx = QueryContext::new(Some(self.timeout), self.budget.clone());
         ctx.cancel = self.cancel.clone();
-        self.engine.instant(&ctx, self.queryable.as_ref(), expr, t_ms, &QueryOptions::default())
+        ctx
+    }
+
+    /// The engine's whole answer.
+    pub fn evaluate(&self, expr: &Expr, t_ms: i64) -> Result<Evaluation, QueryError> {
+        self.engine.instant(&self.context(), self.queryable.as_ref(), expr, t_ms, &QueryOptions::default())
+    }
+
+    /// The same, for what is asked at every tick; series in any order.
+    pub fn evaluate_again(&self, prepared: &Prepared, t_ms: i64) -> Result<Evaluation, QueryError> {
+        let options = QueryOptions { any_order: true, ..QueryOptions::default() };
+        self.engine.instant_again(&self.context(), self.queryable.as_ref(), prepared, t_ms, &options)
     }
 
     /// What of an answer rules need.
@@ -73,5 +88,8 @@ impl EngineQuery {
 impl RuleQuery for EngineQuery {
     fn instant(&self, expr: &Expr, t_ms: i64) -> Result<Vec<Sample>, String> {
         EngineQuery::samples(self.evaluate(expr, t_ms).map_err(|e| e.to_string())?)
+    }
+    fn again(&self, prepared: &Prepared, t_ms: i64) -> Result<Vec<Sample>, String> {
+        EngineQuery::samples(self.evaluate_again(prepared, t_ms).map_err(|e| e.to_string())?)
     }
 }

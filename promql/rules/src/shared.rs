@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ferula_promql_engine::Prepared;
 use ferula_promql_parser::{BinaryOp, Expr, ValueType};
 
 use crate::dependency;
@@ -12,13 +13,19 @@ use crate::file::RuleConfig;
 use crate::query::{Number, RuleQuery, Sample};
 
 pub(crate) struct SharedQueries {
-    /// By rule: the query it shares, and what it does with the result.
-    parts: Vec<Option<(usize, Option<Threshold>)>>,
+    parts: Vec<Part>,
     queries: Vec<Query>,
 }
 
+/// What one rule asks.
+enum Part {
+    Own(Box<Prepared>),
+    /// A query, and what is done with its result.
+    Shared(usize, Option<Threshold>),
+}
+
 struct Query {
-    expr: Expr,
+    prepared: Prepared,
     /// Rules whose result the query may read.
     reads: Vec<usize>,
     result: Mutex<Option<Arc<Vec<Sample>>>>,
@@ -41,20 +48,23 @@ impl SharedQueries {
                 users.entry(expr.to_string()).or_default().push(i);
             }
         }
-        let mut shared = SharedQueries { parts: vec![None; rules.len()], queries: Vec::new() };
+        let mut parts: Vec<Option<Part>> = rules.iter().map(|_| None).collect();
+        let mut queries = Vec::new();
         let mut users: Vec<Vec<usize>> = users.into_values().filter(|u| u.len() > 1).collect();
         users.sort();
         for group in users {
             let Some((expr, _)) = group.first().and_then(|i| split.get(*i)) else { continue };
             let reads = rules.iter().enumerate().filter(|(_, w)| dependency::reads(expr, w)).map(|(i, _)| i).collect();
             for i in &group {
-                if let (Some(part), Some((_, threshold))) = (shared.parts.get_mut(*i), split.get(*i)) {
-                    *part = Some((shared.queries.len(), *threshold));
+                if let (Some(part), Some((_, threshold))) = (parts.get_mut(*i), split.get(*i)) {
+                    *part = Some(Part::Shared(queries.len(), *threshold));
                 }
             }
-            shared.queries.push(Query { expr: expr.clone(), reads, result: Mutex::new(None) });
+            queries.push(Query { prepared: Prepared::new(expr.clone()), reads, result: Mutex::new(None) });
         }
-        shared
+        let own = |rule: &RuleConfig| Part::Own(Box::new(Prepared::new(rule.expr.clone())));
+        let parts = parts.into_iter().zip(rules).map(|(part, rule)| part.unwrap_or_else(|| own(rule))).collect();
+        SharedQueries { parts, queries }
     }
 
     /// Forgets the results of the tick before.
@@ -72,22 +82,18 @@ impl SharedQueries {
     }
 
     /// The result of the rule's expression, from what the tick already knows where possible.
-    pub fn instant(
-        &self,
-        index: usize,
-        rule: &RuleConfig,
-        query: &dyn RuleQuery,
-        t_ms: i64,
-    ) -> Result<Vec<Sample>, String> {
-        let part = self.parts.get(index).copied().flatten();
-        let Some((shared, threshold)) = part.and_then(|(q, t)| Some((self.queries.get(q)?, t))) else {
-            return query.instant(&rule.expr, t_ms);
+    pub fn instant(&self, index: usize, query: &dyn RuleQuery, t_ms: i64) -> Result<Vec<Sample>, String> {
+        let (shared, threshold) = match self.parts.get(index) {
+            Some(Part::Own(prepared)) => return query.again(prepared, t_ms),
+            Some(Part::Shared(q, threshold)) => (self.queries.get(*q), *threshold),
+            None => (None, None),
         };
+        let Some(shared) = shared else { return Err("there is no such rule".to_owned()) };
         let known = shared.result.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let result = match known {
             Some(result) => result,
             None => {
-                let result = Arc::new(query.instant(&shared.expr, t_ms)?);
+                let result = Arc::new(query.again(&shared.prepared, t_ms)?);
                 *shared.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result.clone());
                 result
             }

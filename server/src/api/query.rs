@@ -203,6 +203,7 @@ impl Ask {
             lookback_ms: self.lookback_ms,
             per_step_stats: per_step,
             analyze: self.explain == Explain::Analyze,
+            any_order: false,
         };
         let (engine, storage) = (&components.engine, components.storage.as_ref());
         let prepared = began.elapsed();

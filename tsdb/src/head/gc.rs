@@ -50,7 +50,7 @@ impl Head {
     }
 
     /// Takes series that can no longer be found by their labels out of everything else.
-    pub(super) fn forget_removed(&self, series: &[Arc<MemSeries>]) {
+    pub(crate) fn forget_removed(&self, series: &[Arc<MemSeries>]) {
         if series.is_empty() {
             return;
         }

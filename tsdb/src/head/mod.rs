@@ -26,6 +26,7 @@ pub mod symbols;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use ferula_model::labels::METRIC_NAME;
 use ferula_model::{LabelView, Labels, Metadata, SeriesRef};
 use ferula_storage::AppendError;
 use hashbrown::HashMap;
@@ -59,6 +60,8 @@ pub struct Head {
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) series: SeriesIndex,
     pub(crate) postings: RwLock<Postings>,
+    /// What selections hold that are kept between queries.
+    pub(crate) resolved_bytes: Arc<AtomicU64>,
     pub(crate) isolation: Arc<Isolation>,
     pub(crate) exemplars: Mutex<Exemplars>,
     pub(crate) tombstones: RwLock<HashMap<u64, Intervals>>,
@@ -138,10 +141,13 @@ pub(crate) fn add(counter: &AtomicU64, n: u64) {
 
 impl Head {
     pub fn new(options: &Options, wal: Option<Arc<Wal>>) -> Head {
+        let symbols = Symbols::default();
+        let metric_name = symbols.intern(METRIC_NAME).unwrap_or(u32::MAX); // there is room in an empty table
         Head {
-            symbols: Arc::default(),
+            symbols: Arc::new(symbols),
             series: SeriesIndex::default(),
-            postings: RwLock::default(),
+            postings: RwLock::new(Postings::new(metric_name)),
+            resolved_bytes: Arc::default(),
             isolation: Arc::default(),
             exemplars: Mutex::new(Exemplars::new(options.max_exemplars)),
             tombstones: RwLock::default(),

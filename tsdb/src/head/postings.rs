@@ -10,11 +10,28 @@ use super::posting_list::List;
 pub struct Postings {
     names: HashMap<u32, HashMap<u32, List>>,
     pairs: usize,
+    /// The symbol of the label that names the metric.
+    metric_name: u32,
+    /// Counts series added, and removals.
+    changes: u64,
+    /// By metric: the number of the last change to its series.
+    changed: HashMap<u32, u64>,
 }
 
 impl Postings {
+    pub fn new(metric_name: u32) -> Postings {
+        Postings { metric_name, ..Postings::default() }
+    }
+    /// A number that grows whenever a series of this metric comes or goes; `None`: of any.
+    pub fn version(&self, metric: Option<u32>) -> u64 {
+        metric.map_or(self.changes, |m| self.changed.get(&m).copied().unwrap_or(0))
+    }
     pub fn add(&mut self, series: u32, labels: &[(u32, u32)]) {
+        self.changes += 1;
         for (name, value) in labels {
+            if *name == self.metric_name {
+                self.changed.insert(*value, self.changes);
+            }
             let values = self.names.entry(*name).or_default();
             let list = values.entry(*value).or_insert_with(|| {
                 self.pairs += 1;
@@ -24,7 +41,11 @@ impl Postings {
         }
     }
     pub fn remove(&mut self, dead: &HashSet<u32>, pairs: &HashSet<(u32, u32)>) {
+        self.changes += 1;
         for (name, value) in pairs {
+            if *name == self.metric_name {
+                self.changed.insert(*value, self.changes);
+            }
             let Some(values) = self.names.get_mut(name) else { continue };
             if let Some(list) = values.get_mut(value) {
                 list.retain(|r| !dead.contains(&r));

@@ -3,6 +3,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
+use ferula_model::labels::METRIC_NAME;
+use ferula_model::{MatchOp, Matcher};
 use hashbrown::{HashMap, HashSet};
 
 use super::posting_list::List;
@@ -120,6 +122,15 @@ pub fn add_interval(intervals: &mut Intervals, mint_ms: i64, maxt_ms: i64) {
 }
 
 impl HeadIndex<'_> {
+    /// A number that grows whenever a series comes or goes that these matchers may mean.
+    pub fn version(&self, matchers: &[Matcher]) -> u64 {
+        let metric = matchers.iter().find(|m| m.op == MatchOp::Equal && m.name == METRIC_NAME && !m.value.is_empty());
+        match metric {
+            // A name that no series has or had yet: the first one will make it known, with a number.
+            Some(m) => self.head.symbols.lookup(&m.value).map_or(0, |v| self.postings.version(Some(v))),
+            None => self.postings.version(None),
+        }
+    }
     pub fn postings(&self) -> &Postings {
         &self.postings
     }

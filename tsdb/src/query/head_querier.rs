@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ferula_model::{Charge, Exemplar, LabelView, Matcher};
 use ferula_storage::merge::merge_series;
 use ferula_storage::{
-    Annotations, Column, ExemplarSeries, LabelHints, Querier, QueryContext, QueryStats, SampleBatch, SampleIter,
-    SelectHints, Series, SeriesSet, StorageError,
+    Annotations, Column, ExemplarSeries, LabelHints, Querier, QueryContext, QueryStats, Resolved, SampleBatch,
+    SampleIter, SelectHints, Series, SeriesSet, StorageError,
 };
 
+use super::resolved::resolve;
 use super::run::{Run, decode_run};
 use super::select::select;
 use crate::error::{CUT, Error};
@@ -37,11 +38,15 @@ impl HeadQuerier {
         let reader = Arc::new(head.isolation.reader(mint_ms));
         HeadQuerier { head, reader, mint_ms, maxt_ms }
     }
-    fn series(&self, ctx: &QueryContext, matchers: &[Matcher]) -> Result<(Vec<Arc<MemSeries>>, Charge), StorageError> {
+    fn series(
+        &self,
+        ctx: &QueryContext,
+        sorted: bool,
+        kept: Option<&Resolved>,
+        matchers: &[Matcher],
+    ) -> Result<(Vec<Arc<MemSeries>>, Charge), StorageError> {
         ctx.check()?;
-        let refs = select(&self.head.index(), matchers)?;
-        let charge = ctx.budget.charge(refs.len() as u64 * SERIES_BYTES)?;
-        Ok((self.head.series_of(&refs), charge))
+        resolve(&self.head, matchers, sorted, kept, |n| Ok(ctx.budget.charge(n as u64 * SERIES_BYTES)?))
     }
 }
 
@@ -64,10 +69,7 @@ impl Querier for HeadQuerier {
         hints: &SelectHints,
         matchers: &[Matcher],
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
-        let (mut series, charge) = self.series(ctx, matchers)?;
-        if sorted {
-            series.sort_by(|a, b| a.compare_labels(b));
-        }
+        let (mut series, charge) = self.series(ctx, sorted, hints.resolved.as_deref(), matchers)?;
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }
@@ -83,6 +85,7 @@ impl Querier for HeadQuerier {
             series_only: hints.series_only,
             file: None,
             given: 0,
+            chunks: 0,
         }))
     }
 
@@ -128,7 +131,7 @@ impl Querier for HeadQuerier {
     ) -> Result<Vec<ExemplarSeries>, StorageError> {
         let mut wanted: hashbrown::HashMap<u64, (Arc<MemSeries>, Vec<Exemplar>)> = hashbrown::HashMap::new();
         for matchers in matcher_sets {
-            let (series, _charge) = self.series(ctx, matchers)?;
+            let (series, _charge) = self.series(ctx, false, None, matchers)?;
             wanted.extend(series.into_iter().map(|s| (s.series_ref(), (s, Vec::new()))));
         }
         for e in self.head.exemplars().iter().filter(|e| (self.mint_ms..=self.maxt_ms).contains(&e.t_ms)) {
@@ -162,7 +165,17 @@ struct HeadSeriesSet {
     series_only: bool,
     /// The head-chunk file read last.
     file: OpenFile,
+    /// Series and chunks given so far: noted in the statistics at the end.
     given: usize,
+    chunks: usize,
+}
+
+impl Drop for HeadSeriesSet {
+    fn drop(&mut self) {
+        let stats = &self.read.ctx.stats;
+        QueryStats::add(&stats.series, self.given as u64);
+        QueryStats::add(&stats.chunks, self.chunks as u64);
+    }
 }
 
 /// What the iterators of a selection share.
@@ -193,7 +206,6 @@ impl SeriesSet for HeadSeriesSet {
                     continue;
                 }
                 self.given += 1;
-                QueryStats::add(&self.read.ctx.stats.series, 1);
                 return Some(Ok(Series { labels: series, samples: Box::new(Newest(Some((t_ms, value)))) }));
             }
             let read = |at| self.head.file_chunk(at, &mut self.file);
@@ -213,19 +225,16 @@ impl SeriesSet for HeadSeriesSet {
                 continue; // nothing of it lies in the range
             }
             self.given += 1;
-            let stats = &self.read.ctx.stats;
-            QueryStats::add(&stats.series, 1);
             let deleted = if self.has_deleted { self.head.deleted(series.series_ref()) } else { Intervals::new() };
             let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
-            QueryStats::add(&stats.chunks, chunks.len() as u64);
+            self.chunks += chunks.len();
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
-            let in_order = ChunkIter { chunks: chunks.into_iter(), deleted, read: Arc::clone(&self.read) };
-            let in_order = Series { labels: Arc::clone(&series) as _, samples: Box::new(in_order) };
+            let in_order = Box::new(ChunkIter { chunks: chunks.into_iter(), deleted, read: Arc::clone(&self.read) });
             if late.is_empty() {
-                return Some(Ok(in_order));
+                return Some(Ok(Series { labels: series, samples: in_order }));
             }
-            let late = Series { labels: series, samples: Box::new(OooIter::new(late)) };
-            return merge_series(vec![late, in_order]).map(Ok);
+            let late = Series { labels: Arc::clone(&series) as _, samples: Box::new(OooIter::new(late)) };
+            return merge_series(vec![late, Series { labels: series, samples: in_order }]).map(Ok);
         }
     }
 }

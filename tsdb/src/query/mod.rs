@@ -2,5 +2,6 @@
 pub mod block_querier;
 pub mod head_querier;
 pub mod pending;
+mod resolved;
 pub mod run;
 pub mod select;

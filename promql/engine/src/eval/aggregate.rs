@@ -3,15 +3,15 @@ use std::sync::Arc;
 
 use ferula_model::histogram::HistogramSum;
 use ferula_model::labels::METRIC_NAME;
-use ferula_model::{CounterResetHint, FloatHistogram, Labels};
+use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::{AggregateExpr, AggregateOp};
-use hashbrown::HashMap;
 
 use super::aggregate_select;
+use super::groups::{GroupLabels, Groups};
 use crate::column::{ABSENT, Column, Stream, is_present, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
-use crate::identity::{Hidden, Identity, InternedIds};
+use crate::identity::Identity;
 use crate::math::{Mean, Sum, quantile};
 use crate::query::Query;
 
@@ -34,7 +34,7 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Re
     let mut ready = Vec::new().into_iter();
     Ok(stream(move || {
         if let Some(mut input) = input.take() {
-            let mut groups = Groups::new(a);
+            let mut groups = Groups::new(q, a);
             let mut states: Vec<State> = Vec::new();
             while let Some(c) = input.next()? {
                 q.tick(1 + (grid.n >> 8) as u32)?;
@@ -49,99 +49,12 @@ pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Re
                 let span = a.param.as_ref().map_or(a.span, |p| p.without_parens().span());
                 param.iter().filter(|p| !(0.0..=1.0).contains(*p)).for_each(|p| q.notes.invalid_quantile(*p, span));
             }
-            let columns = groups.labels.into_iter().zip(states).map(|(g, s)| s.finish(q, a, &param, g));
+            let columns = states.into_iter().enumerate().map(|(i, s)| s.finish(q, a, &param, groups.labels(i)));
             ready = columns.filter(|c| !c.is_vacant()).collect::<Vec<_>>().into_iter();
+            groups.keep(q);
         }
         Ok(ready.next())
     }))
-}
-
-/// Assigns series to groups, in order of first appearance.
-pub(crate) struct Groups<'a> {
-    a: &'a AggregateExpr,
-    index: HashMap<Vec<u8>, usize>,
-    pub labels: Vec<GroupLabels>,
-    key: Vec<u8>,
-    interned: Interned,
-}
-
-pub(crate) struct GroupLabels {
-    pub labels: Labels,
-    pub drop_name: bool,
-}
-
-/// Groups by the ids of interned labels, so that text is read once per group instead of once per series. Valid for one
-/// symbol table and one kind of hidden names.
-#[derive(Default)]
-struct Interned {
-    of: Option<(u64, Hidden)>,
-    /// The label names of the last series, and the places of those that belong to the key: series of a metric mostly
-    /// have the same names.
-    names: Vec<u32>,
-    kept: Vec<usize>,
-    index: HashMap<Vec<(u32, u32)>, usize>,
-    /// The last series' key, and its group.
-    key: Vec<(u32, u32)>,
-    group: Option<usize>,
-}
-
-impl<'a> Groups<'a> {
-    pub fn new(a: &'a AggregateExpr) -> Groups<'a> {
-        Groups { a, index: HashMap::new(), labels: Vec::new(), key: Vec::new(), interned: Interned::default() }
-    }
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-    fn keeps(a: &AggregateExpr, name: &str) -> bool {
-        let listed = a.grouping.iter().any(|g| g == name);
-        if a.without { !listed && name != METRIC_NAME } else { listed }
-    }
-    pub fn of(&mut self, c: &Column) -> usize {
-        if !self.a.without && self.a.grouping.is_empty() && !self.labels.is_empty() {
-            return 0;
-        }
-        let Some(InternedIds { table, hidden, ids }) = c.id.interned() else { return self.of_text(c) };
-        if self.interned.of != Some((table, hidden)) {
-            self.interned = Interned { of: Some((table, hidden)), ..Interned::default() };
-        }
-        let Interned { names, kept, key, index, group, .. } = &mut self.interned;
-        if names.len() != ids.len() || names.iter().zip(ids).any(|(name, (n, _))| name != n) {
-            names.clear();
-            names.extend(ids.iter().map(|(name, _)| *name));
-            let keeps = |name: &str| Self::keeps(self.a, name) && !c.id.hides(name);
-            kept.clear();
-            kept.extend((0..ids.len()).filter(|i| keeps(c.id.name_at(*i))));
-            *group = None;
-        }
-        let wanted = || kept.iter().filter_map(|i| ids.get(*i).copied());
-        if let Some(group) = *group
-            && wanted().eq(key.iter().copied())
-        {
-            return group;
-        }
-        key.clear();
-        key.extend(wanted());
-        let found = index.get(key).copied();
-        let found = found.unwrap_or_else(|| {
-            let group = self.of_text(c);
-            self.interned.index.insert(self.interned.key.clone(), group);
-            group
-        });
-        self.interned.group = Some(found);
-        found
-    }
-    fn of_text(&mut self, c: &Column) -> usize {
-        let a = self.a;
-        c.id.key_into(&mut self.key, |n| Self::keeps(a, n));
-        if let Some(i) = self.index.get(&self.key) {
-            return *i;
-        }
-        let mut b = c.id.builder();
-        b.retain(|n, _| Self::keeps(a, n));
-        self.index.insert(self.key.clone(), self.labels.len());
-        self.labels.push(GroupLabels { labels: b.labels(), drop_name: c.drop_name });
-        self.labels.len() - 1
-    }
 }
 
 /// One group's state, dense over the steps.

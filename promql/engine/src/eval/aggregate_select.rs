@@ -4,7 +4,7 @@ use ferula_model::number::{format_f, format_g};
 use ferula_promql_parser::{AggregateExpr, AggregateOp};
 use hashbrown::HashMap;
 
-use super::aggregate::Groups;
+use super::groups::Groups;
 use super::ranked::Ranked;
 use crate::column::{ABSENT, Column, Point, Stream, is_present, stream};
 use crate::error::QueryError;
@@ -67,13 +67,14 @@ fn pick(
     mut columns: Vec<Column>,
     grid: Grid,
 ) -> Result<Vec<Column>, QueryError> {
-    let mut groups = Groups::new(a);
+    let mut groups = Groups::new(q, a);
     let mut members: Vec<Vec<usize>> = Vec::new();
     for (i, c) in columns.iter().enumerate() {
         let g = groups.of(c);
         members.resize_with(groups.len(), Vec::new);
         members[g].push(i);
     }
+    groups.keep(q);
     let ranked = matches!(a.op, AggregateOp::Topk | AggregateOp::Bottomk);
     if ranked && columns.iter().any(|c| !c.histograms.is_empty()) {
         q.notes.ignored_in_aggregation(a.op.as_str(), a.expr.span());

@@ -3,6 +3,7 @@ mod aggregate;
 mod aggregate_select;
 mod binary;
 mod extent;
+mod groups;
 mod hints;
 mod invariant;
 pub(crate) mod lanes;
@@ -29,10 +30,11 @@ use crate::plan::{Analysis, Measured};
 use crate::query::Query;
 
 pub(crate) use extent::extent;
+pub(crate) use groups::GroupTable;
 pub(crate) use hints::{Use, uses};
 pub(crate) use invariant::is_step_invariant;
 pub(crate) use order::{defines_order, picked_from};
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Common, Holding};
 pub(crate) use stats_only::{Hinter, stats_only};
 
 /// The value of an expression over a grid.
@@ -120,7 +122,7 @@ fn eval_all<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'
 }
 
 fn eval_once<'a>(q: &'a Query<'a>, expr: &'a Expr, grid: Grid) -> Result<Output<'a>, QueryError> {
-    if let Some(id) = q.shared.id_of(expr) {
+    if let Some(id) = q.common_id(expr) {
         return Ok(Output::Series(shared::eval(q, id, expr, grid)?));
     }
     eval_node(q, expr, grid)

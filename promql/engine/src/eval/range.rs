@@ -56,8 +56,11 @@ impl Points {
     ) -> Result<(), QueryError> {
         self.clear();
         series.samples.skip_to(oldest);
+        let mut batches = 0;
         while series.samples.next_batch(batch)? {
-            q.tick(1 + (batch.len() >> 10) as u32)?;
+            // The series itself has been counted.
+            q.tick(u32::from(batches > 0) + (batch.len() >> 10) as u32)?;
+            batches += 1;
             q.samples.add_decoded(batch.len() as u64);
             let from = batch.t_ms.partition_point(|t| *t < oldest);
             let to = batch.t_ms.partition_point(|t| *t <= newest);
@@ -239,9 +242,24 @@ pub(crate) struct SeriesWindows<'a> {
     pub range_ms: i64,
     pub grid: Grid,
     counted: bool,
+    tally: Tally<'a>,
     pub extension: Option<RangeExtension>,
     /// What annotations about the argument point at.
     pub span: Span,
+}
+
+/// Samples that steps saw, counted as the query's when the stream ends: all threads count in the same place, and an
+/// atomic operation for each series is dear.
+struct Tally<'a> {
+    q: &'a Query<'a>,
+    read: u64,
+    fresh: u64,
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.q.samples.add_read(self.read, self.fresh);
+    }
 }
 
 /// One series of a range vector; its samples stand in [`SeriesWindows::points`].
@@ -263,7 +281,7 @@ impl<'a> RangeVector<'a> {
                 let oldest = times.first_ms.saturating_sub(range_ms).saturating_sub(before).saturating_add(1);
                 let newest = times.last().saturating_add(after);
                 let set = select(q, v, oldest, newest, range_ms, grid.step_ms, false)?;
-                let stats_only = q.stats_only.contains(&v.span.start);
+                let stats_only = q.outline.stats_only.contains(&v.span.start);
                 let current = SeriesWindows {
                     bounds: (oldest, newest),
                     stats_only,
@@ -334,6 +352,7 @@ impl<'a> SeriesWindows<'a> {
             range_ms,
             grid,
             counted: q.counts(grid),
+            tally: Tally { q, read: 0, fresh: 0 },
             extension: None,
             span,
         }
@@ -374,7 +393,7 @@ impl<'a> SeriesWindows<'a> {
     }
 
     /// Counts a series of floats that a kernel takes as a whole, by [`Plan`].
-    pub fn account(&self) -> Result<(), QueryError> {
+    pub fn account(&mut self) -> Result<(), QueryError> {
         if self.counted && self.q.samples.wants_steps() {
             let mut seen = 0;
             for (step, (from, to)) in self.plan.bounds.iter().enumerate().filter(|(_, (from, to))| from < to) {
@@ -384,10 +403,11 @@ impl<'a> SeriesWindows<'a> {
             }
         }
         if self.counted {
-            self.q.samples.add_read(self.plan.read, self.plan.fresh);
+            self.tally.read += self.plan.read;
+            self.tally.fresh += self.plan.fresh;
         }
         self.q.hold_briefly(self.plan.widest + self.plan.filled)?;
-        self.q.tick(1 + (self.plan.read >> 8) as u32)
+        self.q.tick((self.plan.read >> 8) as u32)
     }
 
     /// Calls `f` for the window of every step that holds any sample.

@@ -73,7 +73,7 @@ pub(crate) fn select(
     step_ms: i64,
     newest_only: bool,
 ) -> Result<Box<dyn SeriesSet>, QueryError> {
-    let hints = match q.uses.get(&v.span.start) {
+    let hints = match q.outline.uses.get(&v.span.start) {
         Some(u) => SelectHints {
             function: u.function.to_owned(),
             grouping: u.grouping.clone(),
@@ -82,8 +82,9 @@ pub(crate) fn select(
         },
         None => SelectHints::default(),
     };
-    let hints = SelectHints { start_ms, end_ms, step_ms, range_ms, newest_only, ..hints };
-    Ok(q.querier.select(q.ctx, q.sorted.contains(&v.span.start), &hints, &v.matchers)?)
+    let resolved = q.kept.and_then(|kept| kept.selection(v.span.start));
+    let hints = SelectHints { resolved, start_ms, end_ms, step_ms, range_ms, newest_only, ..hints };
+    Ok(q.querier.select(q.ctx, q.outline.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 
 /// The next series of a set; at its end the set's annotations are taken over.
@@ -119,7 +120,7 @@ pub(crate) fn instant_of<'a>(
     let oldest = times.first_ms.saturating_sub(lookback).saturating_add(1);
     let looks_once = times.first_ms == times.last();
     let set = select(q, v, oldest, times.last(), 0, grid.step_ms, looks_once)?;
-    let (counted, stats_only) = (q.counts(grid), q.stats_only.contains(&v.span.start));
+    let (counted, stats_only) = (q.counts(grid), q.outline.stats_only.contains(&v.span.start));
     let lane = move || Instants { q, times, oldest, counted, stats_only, take, batch: SampleBatch::default() };
     Ok(lanes(q, set, grid, lane(), Some(Box::new(move || Ok(lane())))))
 }

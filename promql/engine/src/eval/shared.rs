@@ -18,30 +18,29 @@ const NODES_MAX: usize = 300;
 /// Points above which a result is not held but computed again.
 const POINTS_MAX: u64 = 4 << 20;
 
-/// Which expressions are common, and the results that are held.
-#[derive(Default)]
-pub(crate) struct Shared {
+/// Which expressions are common.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
     /// By the bytes of the query where the expression stands.
     ids: HashMap<(u32, u32), usize>,
-    held: Mutex<HashMap<(usize, Grid), Holding>>,
 }
 
-/// `None`: not to be held, computed where it stands.
-type Holding = Option<Arc<Held>>;
+/// The results that a running query holds. `None`: not to be held, computed where it stands.
+pub(crate) type Holding = Mutex<HashMap<(usize, Grid), Option<Arc<Held>>>>;
 
 /// A result, and the samples that were read for it: in all, and per step.
-struct Held {
+pub(crate) struct Held {
     columns: Vec<Column>,
     read: u64,
     fresh: u64,
     steps: Vec<(u64, u64)>,
 }
 
-impl Shared {
+impl Common {
     /// Finds the expressions that occur more than once. `sorted` and `stats_only` are starts of selectors that are read
     /// in a way of their own: expressions that differ in that are different.
-    pub fn find(expr: &Expr, sorted: &[u32], stats_only: &[u32]) -> Shared {
-        let mut shared = Shared::default();
+    pub fn find(expr: &Expr, sorted: &[u32], stats_only: &[u32]) -> Common {
+        let mut shared = Common::default();
         let selectors = expr.selectors();
         let twice = |i: usize| selectors.iter().skip(i + 1).any(|s| s.matchers == selectors[i].matchers);
         if selectors.len() < 2 || !(0..selectors.len()).any(twice) {
@@ -90,7 +89,7 @@ impl Shared {
 /// The columns of a common sub-expression: those held, or computed now and held if they are few and nothing was noted.
 pub(super) fn eval<'a>(q: &'a Query<'a>, id: usize, expr: &'a Expr, grid: Grid) -> Result<Stream<'a>, QueryError> {
     let key = (id, grid);
-    let lock = || q.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || q.held.lock().unwrap_or_else(PoisonError::into_inner);
     let found = lock().get(&key).cloned();
     match found {
         Some(Some(held)) => return Ok(again(q, held)),
@@ -114,6 +113,7 @@ pub(super) fn eval<'a>(q: &'a Query<'a>, id: usize, expr: &'a Expr, grid: Grid) 
             }));
         }
     }
+    drop(input); // what it read is counted then
     if q.notes.len() != notes {
         lock().insert(key, None);
         return Ok(from_vec(columns));
@@ -159,7 +159,7 @@ mod tests {
             ("topk(1, sum by (a) (x)) / sum by (a) (x)", vec![]),
         ] {
             let e = ferula_promql_parser::parse_expr(text).unwrap();
-            let shared = Shared::find(&e, &crate::eval::picked_from(&e), &[]);
+            let shared = Common::find(&e, &crate::eval::picked_from(&e), &[]);
             let mut found: Vec<_> = shared.ids.keys().map(|(a, b)| &text[*a as usize..*b as usize]).collect();
             found.sort_unstable();
             assert_eq!(found, want, "{text}");

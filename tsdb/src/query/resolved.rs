@@ -1,0 +1,121 @@
+//! Selections of the head that are kept between queries ([`Resolved`]): which series the matchers of a rule mean.
+//!
+//! Kept are references, not series: what the head forgets is not held by this. Cost: 4 bytes a series.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ferula_model::Matcher;
+use ferula_storage::{Resolved, StorageError};
+
+use super::select::select;
+use crate::head::Head;
+use crate::head::series::MemSeries;
+
+/// What all kept selections of a head may hold; what does not fit is found anew by every query.
+const BYTES_MAX: u64 = 64 << 20;
+
+struct Selection {
+    /// Which head, and the version of the series these matchers may mean.
+    table: u64,
+    version: u64,
+    sorted: bool,
+    refs: Box<[u32]>,
+    held: Arc<AtomicU64>,
+}
+
+impl Drop for Selection {
+    fn drop(&mut self) {
+        self.held.fetch_sub(size_of_val(&*self.refs) as u64, Ordering::Relaxed);
+    }
+}
+
+impl Selection {
+    /// What is kept, if it still is what these matchers mean.
+    fn of(kept: &Resolved, now: (u64, u64), sorted: bool) -> Option<Arc<Selection>> {
+        kept.get::<Selection>().filter(|s| (s.table, s.version) == now && s.sorted == sorted)
+    }
+    fn keep(kept: &Resolved, head: &Head, (table, version): (u64, u64), sorted: bool, series: &[Arc<MemSeries>]) {
+        kept.clear();
+        let bytes = size_of::<u32>() as u64 * series.len() as u64;
+        let held = Arc::clone(&head.resolved_bytes);
+        if held.fetch_add(bytes, Ordering::Relaxed) + bytes > BYTES_MAX {
+            held.fetch_sub(bytes, Ordering::Relaxed);
+            return;
+        }
+        let refs = series.iter().map(|s| s.series_ref() as u32).collect();
+        kept.set(Arc::new(Selection { table, version, sorted, refs, held }));
+    }
+}
+
+/// The series that satisfy all matchers: in order of reference, or of labels if `sorted`. `admit` is told how many there
+/// are before they are fetched.
+pub fn resolve<C>(
+    head: &Head,
+    matchers: &[Matcher],
+    sorted: bool,
+    kept: Option<&Resolved>,
+    admit: impl FnOnce(usize) -> Result<C, StorageError>,
+) -> Result<(Vec<Arc<MemSeries>>, C), StorageError> {
+    let index = head.index();
+    // Asked before the series are: what comes meanwhile makes it look older than it is.
+    let now = (head.symbols.identity(), index.version(matchers));
+    if let Some(s) = kept.and_then(|kept| Selection::of(kept, now, sorted)) {
+        drop(index);
+        let charge = admit(s.refs.len())?;
+        return Ok((head.series_of(&s.refs), charge));
+    }
+    let refs = select(&index, matchers)?;
+    drop(index);
+    let charge = admit(refs.len())?;
+    let mut series = head.series_of(&refs);
+    if sorted {
+        series.sort_by(|a, b| a.compare_labels(b));
+    }
+    if let Some(kept) = kept {
+        Selection::keep(kept, head, now, sorted, &series);
+    }
+    Ok((series, charge))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+    use ferula_model::Labels;
+
+    #[test]
+    fn holds_until_a_series_comes_or_goes_that_may_be_meant() {
+        let head = Head::new(&Options::default(), None);
+        let add = |metric: &str, i: u32| {
+            let labels = Labels::from_pairs([("__name__", metric), ("i", &i.to_string())]);
+            head.get_or_create(&labels).unwrap().0
+        };
+        let found = |kept: &Resolved, m: &[Matcher], sorted: bool| -> Vec<u64> {
+            let (series, ()) = resolve(&head, m, sorted, Some(kept), |_| Ok(())).unwrap();
+            series.iter().map(|s| s.series_ref()).collect()
+        };
+        let of_a = [Matcher::equal("__name__", "a")];
+        let any = [Matcher::equal("i", "1")];
+        let (kept, kept_any, sorted) = (Resolved::default(), Resolved::default(), Resolved::default());
+        assert_eq!((found(&kept, &of_a, false), kept.version()), (vec![], Some(1)));
+        let _two = add("a", 2);
+        let one = add("a", 1);
+        assert_eq!((found(&kept, &of_a, false), kept.version()), (vec![1, 2], Some(2)));
+        assert_eq!((found(&sorted, &of_a, true), sorted.version()), (vec![2, 1], Some(1)));
+        assert_eq!((found(&kept_any, &any, false), kept_any.version()), (vec![2], Some(1)));
+        add("b", 1);
+        assert_eq!((found(&kept, &of_a, false), kept.version()), (vec![1, 2], Some(2)), "b is none of its business");
+        assert_eq!((found(&sorted, &of_a, true), sorted.version()), (vec![2, 1], Some(1)));
+        assert_eq!((found(&kept_any, &any, false), kept_any.version()), (vec![2, 3], Some(2)));
+        assert_eq!(head.resolved_bytes.load(Ordering::Relaxed), 4 * 6);
+
+        // Nothing that is kept holds a series: who removes it finds no other hand on it.
+        drop(one);
+        let gone = head.series.by_ref(2).unwrap();
+        assert!(head.series.remove_if(&gone, |_| true));
+        head.forget_removed(&[gone]);
+        assert_eq!((found(&kept, &of_a, false), kept.version()), (vec![1], Some(3)));
+        drop((kept, kept_any, sorted));
+        assert_eq!(head.resolved_bytes.load(Ordering::Relaxed), 0);
+    }
+}
