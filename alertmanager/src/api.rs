@@ -10,6 +10,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use ferula_otlp::{Kind, Span, SpanContext};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 
@@ -96,11 +97,14 @@ async fn around(State(am): State<App>, request: Request, next: Next) -> Response
     if method == Method::GET {
         am.metrics.http_in_flight.inc();
     }
+    let span = request_span(&am, &request, &handler);
+    let context = span.context();
     let limit = Duration::from_millis(am.options.timeout_ms.max(0).unsigned_abs());
+    let answer = ferula_otlp::with(context, next.run(request));
     let mut response = if limit.is_zero() {
-        next.run(request).await
+        answer.await
     } else {
-        tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
             (StatusCode::SERVICE_UNAVAILABLE, format!("Exceeded configured timeout of {limit:?}.\n")).into_response()
         })
     };
@@ -108,6 +112,7 @@ async fn around(State(am): State<App>, request: Request, next: Next) -> Response
         am.metrics.http_in_flight.dec();
     }
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    end_span(span, response.status());
     let elapsed = am.clock.monotonic().saturating_sub(started);
     let (method, code) = (method.as_str().to_lowercase(), response.status().as_u16().to_string());
     am.metrics.http_requests.with(&[&handler, &method, &code]).observe_duration(elapsed);
@@ -115,6 +120,27 @@ async fn around(State(am): State<App>, request: Request, next: Next) -> Response
         am.metrics.http_response_bytes.with(&[&handler, &method]).observe(bytes as f64);
     }
     response
+}
+
+/// The span of a request, a part of the caller's trace.
+fn request_span(am: &Alertmanager, request: &Request, handler: &str) -> Span {
+    let name = format!("{} {handler}", request.method());
+    let mut span = am.tracer.start(&name, Kind::Server, SpanContext::of_headers(request.headers()));
+    if span.is_recorded() {
+        span.set("http.request.method", request.method().as_str());
+        span.set("http.route", handler);
+        span.set("url.path", original_path(request).as_str());
+        let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        span.set("user_agent.original", agent.unwrap_or(""));
+    }
+    span
+}
+
+fn end_span(mut span: Span, status: StatusCode) {
+    span.set("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.fail("");
+    }
 }
 
 async fn gone() -> Response {
@@ -198,4 +224,33 @@ fn passes<'a>(filters: &[Matcher], get: impl Fn(&str) -> Option<&'a str>) -> boo
         (MatchOp::NotEqual | MatchOp::RegexNoMatch, None) => m.matches(""),
         (_, Some(value)) => m.matches(value),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn more_gets_than_allowed_are_told_to_come_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = crate::Options {
+            config_text: Some("route: {receiver: r}\nreceivers: [{name: r}]\n".to_owned()),
+            storage_path: dir.path().to_owned(),
+            get_concurrency: 1,
+            ..crate::Options::default()
+        };
+        let clock = Arc::new(ferula_model::SystemClock);
+        let am = Alertmanager::new(options, clock, ferula_instrument::Registry::new()).unwrap();
+        let ask = |method: Method, path: &'static str| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            am.router().oneshot(request)
+        };
+        let busy = am.get_permits.acquire().await.unwrap();
+        assert_eq!(ask(Method::GET, "/-/ready").await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(am.metrics.http_limited.get(), 1.0);
+        assert_eq!(ask(Method::POST, "/api/v1/alerts").await.unwrap().status(), StatusCode::GONE);
+        drop(busy);
+        assert_eq!(ask(Method::GET, "/-/ready").await.unwrap().status(), StatusCode::OK);
+    }
 }

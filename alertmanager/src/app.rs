@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use ferula_instrument::Registry;
 use ferula_model::Clock;
+use ferula_otlp::{Kind, Tracer};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::alert::{Alert, PostableAlert};
@@ -19,7 +20,7 @@ use crate::config::ConfigError;
 use crate::core::{Core, CoreOptions, Inserted, Now};
 use crate::history::{self, Event, History};
 use crate::matcher;
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterMetrics, Metrics};
 use crate::notify::template::TemplateError;
 use crate::options::Options;
 use crate::recorder::{Event as Recorded, Recorder};
@@ -38,6 +39,8 @@ pub enum Error {
     Config(#[from] ConfigError),
     #[error("failed to parse templates: {0}")]
     Template(#[from] TemplateError),
+    #[error(transparent)]
+    Tracing(#[from] ferula_otlp::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -73,7 +76,9 @@ pub struct Alertmanager {
     pub(crate) get_permits: Semaphore,
     pub(crate) history: History,
     pub(crate) recorder: Recorder,
+    pub(crate) tracer: Tracer,
     cluster: OnceLock<Arc<Cluster>>,
+    cluster_metrics: OnceLock<ClusterMetrics>,
     /// What forms of the pages carry.
     pub(crate) page_token: String,
 }
@@ -87,7 +92,8 @@ impl Alertmanager {
             matcher::Mode::Utf8.set();
         }
         let metrics = Metrics::new(&registry);
-        let (text, loaded) = load::load(&options, &clock, &metrics)?;
+        let tracer = Tracer::new("alertmanager", crate::VERSION, clock.clone());
+        let (text, loaded) = load::load(&options, &clock, &metrics, &tracer)?;
         let now = Now::read(&*clock);
         let core_options = CoreOptions {
             retention_ms: options.retention_ms,
@@ -113,6 +119,7 @@ impl Alertmanager {
             false => Recorder::default(),
         };
         core.set_recorder(recorder.clone());
+        core.set_tracer(tracer.clone());
         let get_max = match options.get_concurrency {
             0 => std::thread::available_parallelism().map_or(8, |n| n.get().max(8)),
             n => n,
@@ -132,7 +139,9 @@ impl Alertmanager {
             get_permits: Semaphore::new(get_max),
             history: History::new(Arc::new(ferula_fs::Disk), options_history),
             recorder,
+            tracer,
             cluster: OnceLock::new(),
+            cluster_metrics: OnceLock::new(),
             page_token: crate::api::page::new_token(),
             clock,
         });
@@ -158,6 +167,8 @@ impl Alertmanager {
 
     /// Takes in alerts as the API does: the valid ones are kept, the others reported.
     pub fn post_alerts(&self, alerts: Vec<PostableAlert>) -> Inserted {
+        let mut span = self.tracer.start("provider.mem.Put", Kind::Internal, ferula_otlp::current());
+        span.set("alerting.alerts.count", alerts.len());
         let started = self.clock.monotonic();
         let inserted = self.core().insert(alerts, self.now());
         // In the file when this returns, on the disk within a second: see `run`.

@@ -11,6 +11,7 @@ pub mod http;
 pub mod receiver;
 pub mod route;
 pub mod service;
+pub mod tracing;
 pub mod value;
 
 pub use event_recorder::EventRecorder;
@@ -69,9 +70,8 @@ pub struct Config {
     pub mute_time_intervals: Vec<NamedInterval>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub time_intervals: Vec<NamedInterval>,
-    /// Read, not acted on.
-    #[serde(skip_serializing)]
-    pub tracing: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<tracing::Tracing>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_recorder: Option<EventRecorder>,
 }
@@ -112,6 +112,8 @@ impl Config {
     fn validate_at(&mut self, path: &mut String) -> Result<(), String> {
         "event_recorder".clone_into(path);
         self.event_recorder.as_ref().map_or(Ok(()), EventRecorder::validate)?;
+        "tracing".clone_into(path);
+        self.tracing.as_ref().map_or(Ok(()), |t| t.validate())?;
         "global".clone_into(path);
         self.global.validate()?;
         let mut names = BTreeSet::new();

@@ -14,12 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ferula_model::{Clock, Labels};
+use ferula_otlp::{SpanContext, Tracer};
 
 use crate::alert::{self, Alert, InvalidAlert, PostableAlert};
 use crate::config::{self, Config};
 use crate::inhibit::Inhibitor;
 use crate::metrics::Metrics;
-use crate::nflog::{LogEntry, LogKey, NotificationLog, Reason};
+use crate::nflog::{LogEntry, LogKey, NotificationLog, Reason, ReceiverData};
 use crate::recorder::{Event as Recorded, FlushRecord, Recorder};
 use crate::route::{RouteIndex, RouteOptions, RouteTree};
 use crate::silence::{SilenceId, SilenceLimits, Silences};
@@ -124,6 +125,10 @@ pub struct Delivery {
     pub integration: Arc<Integration>,
     pub notification: Arc<Notification>,
     pub deadline_mono_ms: i64,
+    /// What the receiver said of the group's last message, while that is still the same story.
+    pub data: ReceiverData,
+    /// The span of the decision.
+    pub trace: Option<SpanContext>,
 }
 
 /// Alerts that were taken, and why others were not.
@@ -171,6 +176,7 @@ struct InFlight {
     firing: Vec<u64>,
     resolved: Vec<u64>,
     repeat_ms: i64,
+    data: ReceiverData,
 }
 
 /// A flush whose deliveries are not all done.
@@ -196,6 +202,7 @@ pub struct Core {
     timers: BTreeSet<(i64, GroupId)>,
     inhibitor: Inhibitor,
     recorder: Recorder,
+    tracer: Option<Tracer>,
     pub silences: Silences,
     pub nflog: NotificationLog,
     in_flight: HashMap<u64, InFlight>,
@@ -239,6 +246,7 @@ impl Core {
             timers: BTreeSet::new(),
             inhibitor: Inhibitor::default(),
             recorder: Recorder::default(),
+            tracer: None,
             silences: Silences::new(options.silences),
             nflog: NotificationLog::default(),
             in_flight: HashMap::new(),
@@ -258,6 +266,11 @@ impl Core {
         };
         core.apply(config, now);
         core
+    }
+
+    /// From now on decisions are spans.
+    pub fn set_tracer(&mut self, tracer: Tracer) {
+        self.tracer = Some(tracer);
     }
 
     /// From now on what happens is recorded.
@@ -436,7 +449,7 @@ impl Core {
         let Some(flight) = self.in_flight.remove(&id) else { return (None, Vec::new()) };
         let mut change = None;
         if is_delivered {
-            change = Some(self.log(flight.key, flight.firing, flight.resolved, flight.repeat_ms, now));
+            change = Some(self.log(flight.key, flight.firing, flight.resolved, flight.data, flight.repeat_ms, now));
         }
         let mut out = Vec::new();
         self.end_of_one(flight.flush, !is_delivered);
@@ -450,6 +463,13 @@ impl Core {
         (change, out)
     }
 
+    /// What the receiver said of a delivery, to be told before [`Core::finish`].
+    pub fn remember(&mut self, id: u64, data: ReceiverData) {
+        if let Some(flight) = self.in_flight.get_mut(&id) {
+            flight.data = data;
+        }
+    }
+
     /// Changes of the notification log that happened without a delivery since the last call.
     pub fn take_unsaved(&mut self) -> Vec<LogChange> {
         std::mem::take(&mut self.unsaved)
@@ -460,10 +480,18 @@ impl Core {
         std::mem::take(&mut self.suppressions)
     }
 
-    fn log(&mut self, key: LogKey, firing: Vec<u64>, resolved: Vec<u64>, repeat_ms: i64, now: Now) -> LogChange {
+    fn log(
+        &mut self,
+        key: LogKey,
+        firing: Vec<u64>,
+        resolved: Vec<u64>,
+        data: ReceiverData,
+        repeat_ms: i64,
+        now: Now,
+    ) -> LogChange {
         let keep_ms = repeat_ms.saturating_mul(2).min(self.options.retention_ms);
         let expires_at_ms = now.wall_ms.saturating_add(if keep_ms > 0 { keep_ms } else { self.options.retention_ms });
-        let entry = LogEntry { timestamp_ms: now.wall_ms, expires_at_ms, firing, resolved };
+        let entry = LogEntry { timestamp_ms: now.wall_ms, expires_at_ms, firing, resolved, data };
         self.nflog.merge(key.clone(), entry.clone());
         (key, entry)
     }
@@ -490,8 +518,20 @@ impl Core {
 
     /// What mutes an alert besides its route's time intervals.
     pub fn muted_by(&self, labels: &Labels, now_ms: i64) -> (Vec<SilenceId>, Vec<u64>) {
-        self.metrics.silences_queries.inc();
-        (self.silences.silenced_by(labels, now_ms), self.inhibitor.inhibited_by(labels, now_ms))
+        (self.silenced_by(labels, now_ms), self.inhibitor.inhibited_by(labels, now_ms))
+    }
+
+    fn silenced_by(&self, labels: &Labels, now_ms: i64) -> Vec<SilenceId> {
+        let m = &self.metrics;
+        m.silences_queries.inc();
+        let (ids, scanned) = m.timed(&m.silences_query, || self.silences.scan(labels, now_ms));
+        m.silences_scanned.inc_by(scanned as u64);
+        m.silences_skipped.inc_by(self.silences.len().saturating_sub(scanned) as u64);
+        ids
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Every alert that is held, resolved ones too.

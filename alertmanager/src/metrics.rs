@@ -1,5 +1,5 @@
 //! Alertmanager's own metrics, under upstream's names.
-use ferula_instrument::{Counter, CounterVec, Family, Gauge, HistogramVec, Registry, Summary};
+use ferula_instrument::{Counter, CounterVec, Family, Gauge, Histogram, HistogramVec, Registry, Summary};
 use ferula_model::MetricType;
 
 use crate::cluster::{Counts, Messages, View};
@@ -36,12 +36,18 @@ pub struct Metrics {
     pub silences_snapshot: Summary,
     pub silences_gc: Summary,
     pub silences_queries: Counter,
+    pub silences_query: Histogram,
+    pub silences_scanned: Counter,
+    pub silences_skipped: Counter,
+    /// Silences of the snapshot with a matcher that does not compile.
+    pub silences_uncompiled: Counter,
     pub nflog_maintenance: Counter,
     pub nflog_maintenance_errors: Counter,
     pub nflog_snapshot_size: Gauge,
     pub nflog_snapshot: Summary,
     pub nflog_gc: Summary,
     pub nflog_queries: Counter,
+    pub nflog_query: Histogram,
 }
 
 /// Every reason a failed notification may carry; present from the start, at zero.
@@ -70,8 +76,17 @@ pub const INTEGRATIONS: [&str; 19] = [
     "wechat",
 ];
 
+/// Prometheus's default buckets, seconds.
+const BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 impl Metrics {
     pub fn new(r: &Registry) -> Metrics {
+        let uncompiled = r.counter_vec(
+            "alertmanager_silences_matcher_compile_errors_total",
+            "How many silence matcher compilations failed.",
+            &["stage"],
+        );
+        uncompiled.with(&["index"]); // a silence is compiled before it is indexed
         let received = r.counter_vec(
             "alertmanager_alerts_received_total",
             "The total number of received alerts.",
@@ -137,7 +152,7 @@ impl Metrics {
                 "alertmanager_http_request_duration_seconds",
                 "Histogram of latencies for HTTP requests.",
                 &["handler", "method", "code"],
-                &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
+                &BUCKETS,
             ),
             http_response_bytes: r.histogram_vec(
                 "alertmanager_http_response_size_bytes",
@@ -163,6 +178,25 @@ impl Metrics {
             silences_snapshot: r.summary("alertmanager_silences_snapshot_duration_seconds", "Duration of the last silence snapshot.", &[]),
             silences_gc: r.summary("alertmanager_silences_gc_duration_seconds", "Duration of the last silence garbage collection cycle.", &[]),
             silences_queries: r.counter("alertmanager_silences_queries_total", "How many silence queries were received."),
+            silences_query: r.histogram(
+                "alertmanager_silences_query_duration_seconds",
+                "Duration of silence query evaluation.",
+                &BUCKETS,
+            ),
+            silences_scanned: r.counter(
+                "alertmanager_silences_query_silences_scanned_total",
+                "How many silences were scanned during query evaluation.",
+            ),
+            silences_skipped: r.counter(
+                "alertmanager_silences_query_silences_skipped_total",
+                "How many silences were skipped during query evaluation, as an index said that they do not match.",
+            ),
+            silences_uncompiled: uncompiled.with(&["load_snapshot"]),
+            nflog_query: r.histogram(
+                "alertmanager_nflog_query_duration_seconds",
+                "Duration of notification log query evaluation.",
+                &BUCKETS,
+            ),
             nflog_snapshot: r.summary("alertmanager_nflog_snapshot_duration_seconds", "Duration of the last notification log snapshot.", &[]),
             nflog_gc: r.summary("alertmanager_nflog_gc_duration_seconds", "Duration of the last notification log garbage collection cycle.", &[]),
             nflog_maintenance: r.counter("alertmanager_nflog_maintenance_total", "How many maintenances were executed for the notification log."),
@@ -209,6 +243,47 @@ impl Metrics {
             }
         }
         m
+    }
+}
+
+impl Metrics {
+    /// Does it, and says how long it took. For what takes microseconds, where no decision depends on the time.
+    pub fn timed<T>(&self, duration: &Histogram, f: impl FnOnce() -> T) -> T {
+        let began = std::time::Instant::now();
+        let out = f();
+        duration.observe_duration(began.elapsed());
+        out
+    }
+}
+
+/// What only members of a cluster count. Streams carry everything between members, so no message is too large for one.
+#[derive(Clone)]
+pub(crate) struct ClusterMetrics {
+    pub alive: CounterVec,
+}
+
+impl ClusterMetrics {
+    pub fn new(r: &Registry) -> ClusterMetrics {
+        let duration = r.histogram_vec(
+            "alertmanager_oversize_gossip_message_duration_seconds",
+            "Duration of oversized gossip message requests.",
+            &["key"],
+            &BUCKETS,
+        );
+        let counters = [
+            ("dropped", "Number of oversized gossip messages that were dropped due to a full message queue."),
+            ("failure", "Number of oversized gossip message sends that failed."),
+            ("sent", "Number of oversized gossip message sent."),
+        ]
+        .map(|(what, help)| {
+            r.counter_vec(&format!("alertmanager_oversized_gossip_message_{what}_total"), help, &["key"])
+        });
+        for key in ["nfl", "sil"] {
+            duration.with(&[key]);
+            counters.iter().for_each(|c| drop(c.with(&[key])));
+        }
+        let help = "Total number of received alive messages.";
+        ClusterMetrics { alive: r.counter_vec("alertmanager_cluster_alive_messages_total", help, &["peer"]) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The notification log: what was last sent for each group and integration, so that nothing is sent twice.
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Group key and integration.
@@ -21,7 +21,12 @@ pub struct LogEntry {
     /// Hashes of the alerts that were firing, and of those that were resolved; sorted.
     pub firing: Vec<u64>,
     pub resolved: Vec<u64>,
+    /// What the receiver said of the message, so that it can be found again.
+    pub data: ReceiverData,
 }
+
+/// Names and texts of one receiver's own; empty for most.
+pub type ReceiverData = BTreeMap<String, String>;
 
 /// Why a notification goes out, in the words of the webhook's `notification_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +124,13 @@ mod tests {
 
     #[test]
     fn what_needs_a_notification() {
-        let entry = LogEntry { timestamp_ms: 1_000, expires_at_ms: 9_000, firing: vec![1, 2], resolved: vec![3] };
+        let entry = LogEntry {
+            timestamp_ms: 1_000,
+            expires_at_ms: 9_000,
+            firing: vec![1, 2],
+            resolved: vec![3],
+            data: ReceiverData::new(),
+        };
         let none = LogEntry { firing: vec![], ..entry.clone() };
         for (entry, firing, resolved, sends, now, want) in [
             (None, vec![1], vec![], true, 0, Some(Reason::First)),
@@ -143,7 +154,14 @@ mod tests {
     #[test]
     fn the_younger_entry_stays() {
         let key = LogKey { group_key: "{}:{}".into(), receiver: "r".into(), integration: "webhook".into(), index: 0 };
-        let entry = |t| LogEntry { timestamp_ms: t, expires_at_ms: t + 10, firing: vec![], resolved: vec![] };
+        let data = ReceiverData::new();
+        let entry = |t| LogEntry {
+            timestamp_ms: t,
+            expires_at_ms: t + 10,
+            firing: vec![],
+            resolved: vec![],
+            data: data.clone(),
+        };
         let mut log = NotificationLog::default();
         assert!(
             log.merge(key.clone(), entry(5)) && !log.merge(key.clone(), entry(4)) && log.merge(key.clone(), entry(6))

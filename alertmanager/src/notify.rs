@@ -3,12 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferula_model::Clock;
+use ferula_otlp::{Kind, Tracer};
 
 pub mod data;
 pub mod template;
 
 use crate::core::{Delivery, IntegrationKind};
 use crate::metrics::Metrics;
+use crate::nflog::ReceiverData;
 use crate::receiver::http::Clients;
 use crate::receiver::{email, service, webhook};
 use data::Data;
@@ -76,6 +78,7 @@ pub struct Context {
     pub external_url: Arc<str>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub seed: u64,
 }
 
@@ -92,17 +95,20 @@ fn backoff(n: u32, random: f64) -> Duration {
 #[derive(Debug)]
 pub struct Tried {
     pub attempts: u32,
+    pub data: ReceiverData,
     pub error: Option<SendError>,
 }
 
-/// One attempt, within the delivery's deadline.
-pub async fn attempt(context: &Context, clients: &Clients, delivery: &Delivery) -> Result<(), SendError> {
+/// One attempt, within the delivery's deadline; answers what the receiver said of the message.
+pub async fn attempt(context: &Context, clients: &Clients, delivery: &Delivery) -> Result<ReceiverData, SendError> {
     let now = i64::try_from(context.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
     let left = Duration::from_millis(u64::try_from(delivery.deadline_mono_ms.saturating_sub(now)).unwrap_or(0));
     let attempt = async {
         match &delivery.integration.kind {
-            IntegrationKind::Webhook(w) => webhook::send(context, clients, w, delivery).await,
-            IntegrationKind::Email(e) => email::send(context, e, delivery).await,
+            IntegrationKind::Webhook(w) => {
+                webhook::send(context, clients, w, delivery).await.map(|()| ReceiverData::new())
+            }
+            IntegrationKind::Email(e) => email::send(context, e, delivery).await.map(|()| ReceiverData::new()),
             IntegrationKind::Service(s) => service::send(context, clients, s, delivery).await,
         }
     };
@@ -122,6 +128,10 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
     let name = integration.name();
     let m = &context.metrics;
     m.notifications.with(&[name]).inc();
+    let mut stage = context.tracer.start("notify.RetryStage.Exec", Kind::Internal, delivery.trace);
+    stage.set("alerting.group.name", &*integration.receiver);
+    stage.set("alerting.integration.name", name);
+    stage.set("alerting.alerts.count", delivery.notification.alerts.len());
     let left = || {
         let now = i64::try_from(context.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
         Duration::from_millis(u64::try_from(delivery.deadline_mono_ms.saturating_sub(now)).unwrap_or(0))
@@ -133,12 +143,20 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
         let started = context.clock.monotonic();
         attempts += 1;
         m.requests.with(&[name]).inc();
-        let result = attempt(context, clients, delivery).await;
+        let mut span = context.tracer.start("notify.Integration.Notify", Kind::Client, stage.context());
+        span.set("alerting.notify.integration.name", name);
+        span.set("alerting.notify.attempt", attempts as usize);
+        let result = ferula_otlp::with(span.context(), attempt(context, clients, delivery)).await;
+        if let Err(e) = &result {
+            span.set("alerting.notify.error.recoverable", e.is_transient);
+            span.fail(&e.message);
+        }
+        drop(span);
         m.latency.with(&[name]).observe_duration(context.clock.monotonic().saturating_sub(started));
         let error = match result {
-            Ok(()) => {
+            Ok(data) => {
                 tracing::debug!(receiver = &*integration.receiver, integration = name, attempts, "Notify success");
-                return Tried { attempts, error: None };
+                return Tried { attempts, data, error: None };
             }
             Err(e) => e,
         };
@@ -165,6 +183,7 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
         tokio::time::sleep(wait).await;
     }
     if let Some(error) = &last {
+        stage.fail(&error.message);
         m.notifications_failed.with(&[name, error.reason.as_str()]).inc();
         tracing::error!(
             receiver = &*integration.receiver,
@@ -175,7 +194,7 @@ pub async fn deliver(context: &Context, clients: &Clients, delivery: &Delivery) 
             "Notify for alerts failed"
         );
     }
-    Tried { attempts, error: last }
+    Tried { attempts, data: ReceiverData::new(), error: last }
 }
 
 impl Context {

@@ -212,19 +212,26 @@ impl Silences {
 
     /// Ids of the active silences that hold for these labels, sorted.
     pub fn silenced_by(&self, labels: &Labels, now_ms: i64) -> Vec<SilenceId> {
+        self.scan(labels, now_ms).0
+    }
+
+    /// [`Silences::silenced_by`], and how many silences had to be looked at.
+    pub fn scan(&self, labels: &Labels, now_ms: i64) -> (Vec<SilenceId>, usize) {
         if self.by_id.is_empty() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
+        let mut scanned = 0;
         let mut out: Vec<SilenceId> = Vec::new();
         let found = labels.iter().filter_map(|(n, v)| self.by_equality.get(n)?.get(v)).flatten();
         for id in found.chain(&self.others) {
+            scanned += 1;
             let hit = self.by_id.get(id).is_some_and(|s| s.state(now_ms) == State::Active && s.matches(labels));
             if hit && !out.contains(id) {
                 out.push(id.clone());
             }
         }
         out.sort();
-        out
+        (out, scanned)
     }
 
     /// Forgets what ended longer ago than `retention_ms`.

@@ -120,6 +120,9 @@ impl Store {
             for message in delimited(&bytes) {
                 let taken = message.and_then(|m| take(core, &record(kind, m), retention_ms, now_ms));
                 bad += usize::from(taken.is_none());
+                if taken.is_none() && kind == SILENCE && message.is_some_and(encode::is_silence) {
+                    core.metrics().silences_uncompiled.inc();
+                }
             }
             if bad > 0 {
                 quarantine(&*fs, dir, name)?;

@@ -166,6 +166,54 @@ fn slack_with_an_app_token_reads_the_verdict() {
 }
 
 #[test]
+fn slack_changes_its_message_over_a_restart_and_makes_a_new_one_where_it_cannot() {
+    let sink = WebhookSink::start();
+    let ok = |ts: &str| HttpAnswer::with_body(200, format!(r#"{{"ok":true,"channel":"C9","ts":"{ts}"}}"#));
+    let config = format!(
+        "route: {{receiver: r, group_by: [job], group_wait: 1ms, group_interval: 1s}}\nreceivers:\n- name: r\n  \
+         slack_configs: [{{send_resolved: true, api_url: {}, channel: '#ops', update_message: true}}]\n",
+        sink.url("/api/chat.postMessage")
+    );
+    let alert = |server: &Server, name: &str, end: &str| {
+        let body = format!(r#"[{{"labels":{{"alertname":"{name}"}},"startsAt":"2026-11-20T09:00:00Z"{end}}}]"#);
+        http_post(server.addr, "/api/v2/alerts", "application/json", body.as_bytes()).unwrap();
+    };
+    let later = r#","endsAt":"2099-01-01T00:00:00Z""#;
+    let server = Server::start(&config);
+    sink.answer_next(ok("1.1"));
+    sink.answer_next(ok("1.1"));
+    alert(&server, "A", later);
+    sink.wait_for(1, PATIENCE);
+    alert(&server, "B", later);
+    sink.wait_for(2, PATIENCE);
+    // The snapshot is upstream's file, and has upstream's names.
+    let dir = server.stop();
+    let log = std::fs::read(dir.path().join("data/nflog")).unwrap();
+    let has = |text: &str| log.windows(text.len()).any(|w| w == text.as_bytes());
+    assert!(has("threadTs") && has("channelId") && has("C9"));
+
+    let server = Server::start_in(&config, dir, |_| {});
+    sink.answer_next(HttpAnswer::with_body(200, r#"{"ok":false,"error":"message_not_found"}"#));
+    sink.answer_next(ok("2.2"));
+    sink.answer_next(ok("2.2"));
+    alert(&server, "C", later);
+    sink.wait_for(4, PATIENCE);
+    let end = r#","endsAt":"2026-11-20T10:00:00Z""#;
+    ["A", "B", "C"].iter().for_each(|name| alert(&server, name, end));
+    let told = sink.wait_until(PATIENCE, |all| all.iter().any(|r| r.text().contains("RESOLVED")));
+    let seen: Vec<(String, Value, Value)> =
+        told.iter().map(|r| (r.path.clone(), r.json()["ts"].clone(), r.json()["channel"].clone())).collect();
+    let is = |i: usize, path: &str, ts: Value, channel: &str| {
+        assert_eq!(seen[i], (format!("/api/chat.{path}"), ts, channel.into()), "{seen:?}");
+    };
+    is(0, "postMessage", Value::Null, "#ops");
+    is(1, "update", "1.1".into(), "C9");
+    is(2, "update", "1.1".into(), "C9"); // it is gone, so:
+    is(3, "postMessage", Value::Null, "#ops");
+    is(seen.len() - 1, "update", "2.2".into(), "C9");
+}
+
+#[test]
 fn pagerduty_opens_and_closes_one_incident() {
     let sink = WebhookSink::start();
     sink.answer_always(HttpAnswer::status(202));

@@ -1,6 +1,6 @@
 //! Compiles `proto/*.proto` with protox, so that neither `protoc` nor generated files are needed.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["remote.proto", "remote_v2.proto", "metrics.proto", "alertmanager.proto"];
+    let files = ["remote.proto", "remote_v2.proto", "metrics.proto", "alertmanager.proto", "trace.proto"];
     for file in files {
         println!("cargo:rerun-if-changed=proto/{file}");
     }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use axum::response::{IntoResponse, Response};
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock, Labels};
+use ferula_otlp::Tracer;
 use ferula_promql_engine::Engine;
 use ferula_promql_parser::ParseOptions;
 use ferula_promql_rules::RuleManager;
@@ -115,6 +116,7 @@ pub struct App {
     pub(crate) config: ArcSwap<CurrentConfig>,
     pub(crate) query_metrics: QueryMetrics,
     pub(crate) query_log: Arc<QueryLog>,
+    pub(crate) tracer: Tracer,
     /// Set once the data folder is ours.
     pub(crate) active_queries: OnceLock<ActiveQueries>,
     pub(crate) federation: FederationMetrics,

@@ -1,4 +1,4 @@
-//! `prometheus_http_*`: requests by handler and code, how long they took and how much they sent.
+//! `prometheus_http_*`: requests by handler and code, how long they took and how much they sent. Each is a span, too.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use ferula_instrument::{CounterVec, Histogram, HistogramVec, Registry};
+use ferula_otlp::{Kind, Span, SpanContext, Tracer};
 use hyper::body::{Frame, SizeHint};
 
 pub(crate) struct HttpMetrics {
@@ -18,10 +19,11 @@ pub(crate) struct HttpMetrics {
     size: HistogramVec,
     /// Left out of the handler label.
     prefix: String,
+    tracer: Tracer,
 }
 
 impl HttpMetrics {
-    pub(crate) fn new(prefix: &str, registry: &Registry) -> HttpMetrics {
+    pub(crate) fn new(prefix: &str, registry: &Registry, tracer: Tracer) -> HttpMetrics {
         HttpMetrics {
             requests: registry.counter_vec(
                 "prometheus_http_requests_total",
@@ -41,6 +43,7 @@ impl HttpMetrics {
                 &[100.0, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9],
             ),
             prefix: prefix.to_owned(),
+            tracer,
         }
     }
 
@@ -57,7 +60,13 @@ pub(crate) async fn measure(State(metrics): State<Arc<HttpMetrics>>, request: Re
     let began = Instant::now();
     let matched = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str);
     let handler = metrics.handler(matched);
-    let response = next.run(request).await;
+    let mut span = request_span(&metrics.tracer, &request, &handler);
+    let response = ferula_otlp::with(span.context(), next.run(request)).await;
+    span.set("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.fail("");
+    }
+    drop(span);
     metrics.requests.with(&[&handler, response.status().as_str()]).inc();
     let observed = Observed {
         began,
@@ -66,6 +75,21 @@ pub(crate) async fn measure(State(metrics): State<Arc<HttpMetrics>>, request: Re
         size: metrics.size.with(&[&handler]),
     };
     response.map(|body| Body::new(Measured { body, observed }))
+}
+
+/// A part of the caller's trace, if the caller has one. The query is not in it: it may be long, and has a span of its own.
+fn request_span(tracer: &Tracer, request: &Request, handler: &str) -> Span {
+    let path = request.uri().path();
+    let name = format!("{} {handler}", request.method());
+    let mut span = tracer.start(&name, Kind::Server, SpanContext::of_headers(request.headers()));
+    if span.is_recorded() {
+        span.set("http.request.method", request.method().as_str());
+        span.set("http.route", handler);
+        span.set("url.path", path);
+        let agent = request.headers().get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
+        span.set("user_agent.original", agent.unwrap_or(""));
+    }
+    span
 }
 
 /// Reports when the body is sent, or given up.

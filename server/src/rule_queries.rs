@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ferula_model::Clock;
+use ferula_otlp::{Kind, Tracer};
 use ferula_promql_engine::{Evaluation, Prepared, QueryError};
 use ferula_promql_parser::Expr;
 use ferula_promql_rules::{EngineQuery, RuleQuery, Sample};
@@ -16,24 +17,35 @@ pub(crate) struct RuleQueries {
     engine: Arc<EngineQuery>,
     log: Arc<QueryLog>,
     clock: Arc<dyn Clock>,
+    tracer: Tracer,
     file: String,
     group: String,
 }
 
 impl RuleQueries {
-    pub fn new(engine: EngineQuery, log: Arc<QueryLog>, clock: Arc<dyn Clock>) -> RuleQueries {
-        RuleQueries { engine: Arc::new(engine), log, clock, file: String::new(), group: String::new() }
+    pub fn new(engine: EngineQuery, log: Arc<QueryLog>, clock: Arc<dyn Clock>, tracer: Tracer) -> RuleQueries {
+        RuleQueries { engine: Arc::new(engine), log, clock, tracer, file: String::new(), group: String::new() }
     }
 
-    /// Asks the engine, and notes it in the log if that is on.
+    /// Asks the engine, as a span, and notes it in the log if that is on.
     fn logged(
         &self,
         expr: &Expr,
         t_ms: i64,
         ask: impl FnOnce(&EngineQuery) -> Result<Evaluation, QueryError>,
     ) -> Result<Vec<Sample>, String> {
+        let mut span = self.tracer.start("rule", Kind::Internal, None);
+        if span.is_recorded() {
+            span.set("group", self.group.as_str());
+            span.set("file", self.file.as_str());
+            span.set("query", expr.to_string().as_str());
+        }
         let began = Instant::now();
         let result = ask(&self.engine).map_err(|e| e.to_string());
+        if let Err(e) = &result {
+            span.fail(e);
+        }
+        drop(span);
         if self.log.is_on() {
             let timings = Timings { queued: Duration::ZERO, prepared: Duration::ZERO, evaluated: began.elapsed() };
             self.log.write(&Line {
@@ -65,6 +77,7 @@ impl RuleQuery for RuleQueries {
             engine: Arc::clone(&self.engine),
             log: Arc::clone(&self.log),
             clock: Arc::clone(&self.clock),
+            tracer: self.tracer.clone(),
             file: file.to_owned(),
             group: group.to_owned(),
         }))
@@ -81,13 +94,24 @@ mod tests {
     use ferula_storage::CancelFlag;
 
     #[test]
-    fn the_log_names_the_group() {
+    fn the_log_and_the_spans_name_the_group() {
         let dir = tempfile::tempdir().unwrap();
         let (registry, clock) = (Registry::new(), Arc::new(SystemClock));
         let options = ferula_tsdb::Options { background: false, ..Default::default() };
         let disk = Arc::new(ferula_fs::Disk);
         let db = ferula_tsdb::Db::open(&dir.path().join("data"), options, disk, clock.clone(), &registry).unwrap();
         let log = Arc::new(QueryLog::new(&registry));
+        let (runtime, collector) = (tokio::runtime::Runtime::new().unwrap(), ferula_testkit::WebhookSink::start());
+        let tracer = Tracer::new("prometheus", "0", clock.clone());
+        {
+            let _inside = runtime.enter();
+            let endpoint = collector.addr().to_string();
+            let client_type = ferula_otlp::ClientType::Http;
+            let base = ferula_otlp::ExportOptions::default();
+            let options =
+                ferula_otlp::ExportOptions { client_type, endpoint, insecure: true, sampling_fraction: 1.0, ..base };
+            tracer.configure(Some(&options)).unwrap();
+        }
         let path = dir.path().join("query.log");
         let engine = EngineQuery {
             engine: Arc::new(Engine::new(EngineOptions::default())),
@@ -97,7 +121,7 @@ mod tests {
             cancel: CancelFlag::new(),
         };
         let env = Arc::new(Environment {
-            query: Arc::new(RuleQueries::new(engine, log.clone(), clock.clone())),
+            query: Arc::new(RuleQueries::new(engine, log.clone(), clock.clone(), tracer.clone())),
             queryable: db.clone(),
             appendable: db,
             notify: Arc::new(NoNotify),
@@ -123,6 +147,10 @@ mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2);
+        runtime.block_on(tracer.stop());
+        let spans = ferula_testkit::spans(&collector.requests());
+        assert_eq!(spans.len(), 4, "one per rule and evaluation");
+        assert!(spans.iter().all(|s| s.name == "rule" && ferula_testkit::attribute(s, "group") == "partners"));
         for line in &lines {
             assert_eq!(line["ruleGroup"], serde_json::json!({"file": "/etc/rules.yml", "name": "partners"}));
             assert!(line["httpRequest"].is_null());

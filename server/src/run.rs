@@ -10,6 +10,7 @@ use ferula_fs::Fs;
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock};
 use ferula_net::listen::{BindError, ListenOptions, Listener};
+use ferula_otlp::Tracer;
 use ferula_promql_engine::{Engine, EngineOptions};
 use ferula_promql_parser::ParseOptions;
 use ferula_promql_rules::{EngineQuery, Environment, GroupConfig, RuleManager, Settings};
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::active_queries::ActiveQueries;
 use crate::api::federate::FederationMetrics;
 use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOptions};
-use crate::config::{self, LoadOptions, Loaded, Source};
+use crate::config::{self, LoadOptions, Loaded, Source, TracingConfig};
 use crate::ingest::remote_write::{self, RemoteWrite};
 use crate::notifier::discover::{Discovered, Prepared};
 use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
@@ -279,6 +280,7 @@ fn app(
         config: ArcSwap::default(),
         query_metrics: QueryMetrics::new(options.query_concurrency, registry),
         query_log: Arc::new(QueryLog::new(registry)),
+        tracer: Tracer::new("prometheus", env!("CARGO_PKG_VERSION"), Arc::clone(&options.clock)),
         active_queries: OnceLock::new(),
         federation: FederationMetrics::new(registry),
         components: OnceLock::new(),
@@ -334,7 +336,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     scrape.body_budget = options.memory.child("scrape bodies", scrape.body_budget.limit_bytes());
     let scrape = ScrapeManager::new(scrape, storage, Arc::clone(&options.clock), registry)
         .map_err(|e| Error::Apply(format!("starting the threads that scrape failed: {e}")))?;
-    let rules = Arc::new(rule_manager(&options, &app.query_log, &db, &engine, &notifier, registry));
+    let rules = Arc::new(rule_manager(&options, &app, &db, &engine, &notifier, registry));
     let mut parts = Parts {
         app: Arc::clone(&app),
         engine: Arc::clone(&engine),
@@ -372,7 +374,7 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
 
 fn rule_manager(
     options: &ServerOptions,
-    query_log: &Arc<QueryLog>,
+    app: &App,
     db: &Arc<Db>,
     engine: &Arc<Engine>,
     notifier: &Arc<Notifier>,
@@ -387,7 +389,12 @@ fn rule_manager(
         cancel: cancel.clone(),
     };
     let environment = Environment {
-        query: Arc::new(RuleQueries::new(query, Arc::clone(query_log), Arc::clone(&options.clock))),
+        query: Arc::new(RuleQueries::new(
+            query,
+            Arc::clone(&app.query_log),
+            Arc::clone(&options.clock),
+            app.tracer.clone(),
+        )),
         queryable: Arc::clone(db) as Arc<dyn Queryable>,
         appendable: Arc::clone(db) as Arc<dyn Appendable>,
         notify: Arc::new(ToNotifier(Arc::clone(notifier))),
@@ -424,6 +431,8 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     }
     let prepared = Prepared::new(&loaded.config)?;
     let groups = rule_groups(&loaded, &parts.parse)?;
+    let traces = loaded.config.tracing.as_ref().map(TracingConfig::export_options);
+    traces.as_ref().map_or(Ok(()), Tracer::check).map_err(|e| e.to_string())?;
     let global = &loaded.config.global;
     let external_labels = global.external_labels();
     parts.app.query_log.set(&global.query_log_file)?;
@@ -437,6 +446,7 @@ async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    parts.app.tracer.configure(traces.as_ref()).map_err(|e| e.to_string())?; // was checked above
     parts.engine.set_subquery_step_ms(global.evaluation_interval.ms());
     let settings = Settings {
         interval_ms: global.evaluation_interval.ms(),
@@ -548,13 +558,14 @@ async fn main_loop(
 
 /// Stops writers before the store, and tells the Alertmanagers what is left to tell.
 async fn stop(parts: Parts) -> Result<(), Error> {
-    let Parts { db, notifier, scrape, rules, alertmanagers, drain, .. } = parts;
+    let Parts { app, db, notifier, scrape, rules, alertmanagers, drain, .. } = parts;
     // Running evaluations are told to give up, so neither waits long.
     let rules_stopped = tokio::task::spawn_blocking(move || rules.stop());
     scrape.stop().await;
     let _ = rules_stopped.await; // a panic while stopping is logged by the runtime, and there is nothing left to do
     drop(alertmanagers);
     notifier.stop(drain.then_some(NOTIFIER_DRAIN)).await;
+    app.tracer.stop().await;
     let closed = tokio::task::spawn_blocking(move || db.close()).await;
     closed.map_err(|e| Error::Apply(format!("closing storage failed: {e}")))??;
     tracing::info!("See you next time!");

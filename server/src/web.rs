@@ -16,7 +16,7 @@ use crate::http_metrics::{HttpMetrics, measure};
 
 /// The whole HTTP surface of the server, under the route prefix.
 pub fn router(app: &Arc<App>) -> Router {
-    let metrics = Arc::new(HttpMetrics::new(&app.options.route_prefix, &app.registry));
+    let metrics = Arc::new(HttpMetrics::new(&app.options.route_prefix, &app.registry, app.tracer.clone()));
     let lifecycle = |handler: axum::routing::MethodRouter<Arc<App>>| handler.fallback(only_post);
     let routes = Router::new()
         .route("/", get(front_page))

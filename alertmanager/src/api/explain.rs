@@ -121,6 +121,8 @@ pub async fn test_receiver(
     for integration in &plan.integrations {
         let delivery = Delivery {
             id: 0,
+            data: Default::default(),
+            trace: None,
             key: LogKey {
                 group_key: notification.group_key.clone(),
                 receiver: plan.name.clone(),

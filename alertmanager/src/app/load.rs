@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ferula_model::Clock;
+use ferula_otlp::Tracer;
 use tokio::sync::Semaphore;
 
 use super::{Alertmanager, Error};
@@ -38,7 +39,12 @@ const DELIVERIES_PER_INTEGRATION: usize = 64;
 /// then told over a few connections, with a few bodies in memory, however many groups come due together.
 const DELIVERIES_BEGINNING: usize = 4;
 
-pub(super) fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Result<(String, Loaded), Error> {
+pub(super) fn load(
+    options: &Options,
+    clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
+    tracer: &Tracer,
+) -> Result<(String, Loaded), Error> {
     let file = options.config_file.display().to_string();
     let text = match &options.config_text {
         Some(text) => text.clone(),
@@ -55,6 +61,10 @@ pub(super) fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics)
         }
         events.set_directory(directory);
     }
+    if let Some(tracing) = &mut config.tracing {
+        tracing.set_directory(directory);
+        Tracer::check(&tracing.options())?;
+    }
     let templates = TemplateSet::load(&config.templates, directory, clock.clone())?;
     let mut permits = HashMap::new();
     for i in config.receivers.iter().flat_map(|r| crate::core::plan(r).integrations) {
@@ -67,6 +77,7 @@ pub(super) fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics)
         external_url: options.external_url.trim_end_matches('/').into(),
         clock: clock.clone(),
         metrics: metrics.clone(),
+        tracer: tracer.clone(),
         seed: if options.seed == 0 { fastrand::u64(..) } else { options.seed },
     };
     Ok((text, Loaded { config, context, clients: Clients::default(), permits }))
@@ -75,11 +86,12 @@ pub(super) fn load(options: &Options, clock: &Arc<dyn Clock>, metrics: &Metrics)
 impl Alertmanager {
     /// Reads configuration and templates again. A file that is refused changes nothing.
     pub fn reload(&self) -> Result<(), Error> {
-        match load(&self.options, &self.clock, &self.metrics) {
+        match load(&self.options, &self.clock, &self.metrics, &self.tracer) {
             Ok((text, loaded)) => {
                 self.core().apply(&loaded.config, self.now());
                 self.recorder.configure(&loaded.config.event_recorder.clone().unwrap_or_default());
                 self.loaded.store(Arc::new(loaded));
+                self.trace();
                 self.reloaded(&text, true);
                 self.wake.notify_one();
                 Ok(())
@@ -88,6 +100,14 @@ impl Alertmanager {
                 self.reloaded("", false);
                 Err(e)
             }
+        }
+    }
+
+    /// Sends spans where the configuration says.
+    pub(super) fn trace(&self) {
+        let options = self.loaded().config.tracing.as_ref().map(|t| t.options());
+        if let Err(error) = self.tracer.configure(options.as_ref()) {
+            tracing::error!(%error, "Spans are not sent"); // it was checked when it was loaded
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Alertmanager, Error};
 use crate::cluster::{self, Cluster};
 use crate::core::{Delivery, Intent, LogChange, Place};
+use crate::metrics::ClusterMetrics;
 use crate::silence::Silence;
 use crate::store::{self, Entry};
 
@@ -12,12 +13,15 @@ impl Alertmanager {
     /// Joins the cluster of the options, or does nothing if there is none. To be called once, before
     /// [`Alertmanager::run`], on the runtime that runs it.
     pub async fn join(self: &Arc<Self>) -> Result<(), Error> {
+        self.trace(); // requests are answered from here on
         let options = self.options.cluster.clone();
         if options.listen_address.is_empty() {
             return Ok(());
         }
+        let _ = self.cluster_metrics.set(ClusterMetrics::new(&self.registry));
         let cluster = cluster::start(self, options, &self.options.storage_path, self.clock.now_ms()).await?;
         tracing::info!(name = &*cluster.name, address = %cluster.advertised, "Clustering as");
+        self.heard_of(&cluster.name);
         let _ = self.cluster.set(cluster);
         Ok(())
     }
@@ -29,6 +33,13 @@ impl Alertmanager {
     /// Where peers reach this member; None without a cluster.
     pub fn cluster_address(&self) -> Option<std::net::SocketAddr> {
         self.cluster().map(|c| c.advertised)
+    }
+
+    /// A member is alive.
+    pub(crate) fn heard_of(&self, name: &str) {
+        if let Some(metrics) = self.cluster_metrics.get() {
+            metrics.alive.with(&[name]).inc();
+        }
     }
 
     pub(crate) fn set_place(&self, place: Place) {

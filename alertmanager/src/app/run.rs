@@ -2,6 +2,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ferula_otlp::Kind;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -31,6 +32,7 @@ impl Alertmanager {
     /// Sends what comes due, keeps state tidy on disk, until `shutdown`; then writes the last snapshots.
     pub async fn run(self: &Arc<Self>, shutdown: impl Future<Output = ()>) {
         self.recorder.start();
+        self.trace();
         let mut shutdown = std::pin::pin!(shutdown);
         let mut deliveries = JoinSet::new();
         let mut next_snapshot = self.clock.monotonic() + self.maintenance_interval();
@@ -86,6 +88,7 @@ impl Alertmanager {
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, async { while deliveries.join_next().await.is_some() {} }).await;
         deliveries.shutdown().await;
         self.recorder.stop().await;
+        self.tracer.stop().await;
         let am = self.clone();
         let _ = tokio::task::spawn_blocking(move || am.maintain()).await;
     }
@@ -133,7 +136,7 @@ impl Alertmanager {
                         delivery.integration.index,
                     ))
                     .cloned();
-                let is_delivered = {
+                let (is_delivered, data) = {
                     let (_running, mut beginning) = match &permits {
                         Some(p) => (p.running.acquire().await.ok(), p.beginning.acquire().await.ok()),
                         None => (None, None),
@@ -152,7 +155,7 @@ impl Alertmanager {
                     drop(beginning);
                     let error = tried.error.as_ref().map(|e| e.message.as_str());
                     am.history.write(am.clock.now_ms(), &[Event::of_delivery(&delivery, tried.attempts, error)]);
-                    tried.error.is_none()
+                    (tried.error.is_none(), tried.data)
                 };
                 if let (true, Some(flush)) = (is_delivered, &delivery.notification.flush) {
                     am.recorder.record(|| Recorded::Notification {
@@ -162,8 +165,13 @@ impl Alertmanager {
                         index: delivery.integration.index,
                     });
                 }
-                let (change, more) = am.core().finish(delivery.id, is_delivered, am.now());
+                let (change, more) = {
+                    let mut core = am.core();
+                    core.remember(delivery.id, data);
+                    core.finish(delivery.id, is_delivered, am.now())
+                };
                 if let Some(change) = change {
+                    let _span = am.tracer.start("notify.SetNotifiesStage.Exec", Kind::Internal, delivery.trace);
                     // The log is on disk before the group's next step: a crash then repeats nothing.
                     am.save(vec![change]).await;
                 }

@@ -275,6 +275,9 @@ impl Driver {
         for member in step.up {
             tracing::info!(member = member.name, addr = %member.addr, "A cluster member is here");
             self.ends.cluster.count(|c| c.joined += 1);
+            if let Some(am) = self.ends.am.upgrade() {
+                am.heard_of(&member.name);
+            }
             let others = self.swim.members().into_iter().chain([self.swim.me().clone()]);
             if let Some(other) = others.into_iter().find(|o| o.name == member.name && o.addr != member.addr) {
                 tracing::warn!(member = member.name, addr = %member.addr, other = %other.addr, "Two cluster members have the same name: turns are by name");

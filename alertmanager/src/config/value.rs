@@ -61,7 +61,9 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("unsupported scheme {:?} for URL", url.scheme()));
     }
-    if url.host_str().unwrap_or("").is_empty() {
+    // `http:///x` has no host; browsers, whose rules the parser follows, take x for it.
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    if rest.is_empty() || rest.starts_with(['/', '?', '#']) || url.host_str().unwrap_or("").is_empty() {
         return Err("missing host for URL".to_owned());
     }
     Ok(url)
@@ -136,8 +138,16 @@ mod tests {
         {
             assert_eq!(HostPort::parse(text).is_ok_and(|h| h.to_string() == text), ok, "{text}");
         }
-        for (text, ok) in [("http://x/y?z", true), ("ftp://x", false), ("x", false), ("http://", false), ("/a", false)]
-        {
+        for (text, ok) in [
+            ("http://x/y?z", true),
+            ("http://u:p@x:80", true),
+            ("ftp://x", false),
+            ("x", false),
+            ("http://", false),
+            ("http:///x", false),
+            ("http://:80/", false),
+            ("/a", false),
+        ] {
             assert_eq!(parse_url(text).is_ok(), ok, "{text}");
         }
         assert_eq!(format!("{:?}", SecretUrl::new("http://user:pw@x/")), "<secret>");

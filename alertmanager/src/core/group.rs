@@ -4,10 +4,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use ferula_model::Labels;
+use ferula_otlp::{Kind, Span};
 
 use super::{Core, DELIVERY_MIN_MS, Delivery, Flush, InFlight, Notification, NotifiedAlert, Now, hashes, sort};
 use crate::alert::{self, Alert};
-use crate::nflog::{LogEntry, LogKey};
+use crate::nflog::{LogEntry, LogKey, Reason, ReceiverData};
 use crate::recorder::{Event as Recorded, FlushRecord, GroupInfo};
 use crate::route::{Node, RouteIndex};
 
@@ -189,6 +190,8 @@ impl Core {
         let (key, labels) = (group.key.clone(), group.labels.clone());
         let (flush_count, group_uuid) = (group.flush_count, group.uuid.clone().unwrap_or_default());
         let matchers_of_route = if self.recorder.is_on() { node.matchers().to_vec() } else { Vec::new() };
+        let flush = "dispatch.AggregationGroup.flush";
+        let mut span = self.tracer.as_ref().map_or_else(Span::none, |t| t.start(flush, Kind::Internal, None));
         let ended = alerts.iter().filter(|a| a.is_resolved_at(as_of_ms));
         let resolved: Vec<(u64, i64)> = ended.map(|a| (a.fingerprint, a.updated_at_ms)).collect();
 
@@ -214,8 +217,7 @@ impl Core {
                 suppressed.insert(alert.fingerprint, (why, muting.clone()));
                 continue;
             }
-            self.metrics.silences_queries.inc();
-            let silences = self.silences.silenced_by(&alert.labels, now.wall_ms);
+            let silences = self.silenced_by(&alert.labels, now.wall_ms);
             if !silences.is_empty() {
                 silenced += 1;
                 let by = silences.iter().map(ToString::to_string).collect();
@@ -239,8 +241,17 @@ impl Core {
             })
         });
         self.note_suppressed(id, &plan.name, suppressed, alerts);
+        if span.is_recorded() {
+            span.set("alerting.aggregation_group.key", &*key);
+            span.set("alerting.notify.receiver.name", &*plan.name);
+            span.set("alerting.alerts.count", alerts.len());
+        }
         for (n, reason) in [(inhibited, "inhibition"), (outside, why), (silenced, "silence")] {
             if n > 0 {
+                span.event(
+                    "alerts suppressed",
+                    &[("reason", reason.into()), ("alerting.alerts.count", (n as usize).into())],
+                );
                 self.metrics.suppressed.with(&[reason]).inc_by(n);
             }
         }
@@ -272,8 +283,9 @@ impl Core {
                 index: integration.index,
             };
             self.metrics.nflog_queries.inc();
+            let entry = self.metrics.timed(&self.metrics.nflog_query, || self.nflog.get(&log_key));
             let reason = LogEntry::needs_update(
-                self.nflog.get(&log_key),
+                entry,
                 &firing,
                 &done,
                 integration.send_resolved,
@@ -281,6 +293,8 @@ impl Core {
                 now.wall_ms,
             );
             let Some(reason) = reason else { continue };
+            // What begins anew is a message of its own.
+            let data = entry.filter(|_| reason != Reason::First).map(|e| e.data.clone()).unwrap_or_default();
             if let Some(until_ms) = self.announced_until(&log_key, now) {
                 // A peer is at it; if it has not told by then, it is our turn.
                 self.wait_for_peers(Look { only: Some(slot), ..look.clone() }, until_ms);
@@ -290,7 +304,14 @@ impl Core {
             let alerts = if integration.send_resolved { &told } else { &told_firing };
             if alerts.is_empty() {
                 // Nothing to tell, but the log must know that all is resolved, or the next firing would seem old.
-                let change = self.log(log_key, firing.clone(), done.clone(), options.repeat_interval_ms, now);
+                let change = self.log(
+                    log_key,
+                    firing.clone(),
+                    done.clone(),
+                    ReceiverData::new(),
+                    options.repeat_interval_ms,
+                    now,
+                );
                 self.unsaved.push(change);
                 continue;
             }
@@ -305,6 +326,7 @@ impl Core {
                     firing: firing.clone(),
                     resolved: done.clone(),
                     repeat_ms: options.repeat_interval_ms,
+                    data: ReceiverData::new(),
                 },
             );
             if let Some(flush) = self.flushes.get_mut(&flush_id) {
@@ -314,8 +336,11 @@ impl Core {
                 state.in_flight = true;
             }
             self.set_pending(id, true);
+            span.event("nflog needs update", &[("alerting.integration.name", integration.name().into())]);
             out.push(Delivery {
                 id: delivery,
+                data,
+                trace: span.context(),
                 key: log_key,
                 integration: integration.clone(),
                 deadline_mono_ms: now.mono_ms.saturating_add(options.group_interval_ms.max(DELIVERY_MIN_MS)),

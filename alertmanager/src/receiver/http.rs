@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ferula_net::client::{BodyLimits, Client, Response};
+use ferula_net::client::{BodyLimits, Client, Request, Response};
+use ferula_otlp::Kind;
 use http::header::RETRY_AFTER;
 
 use crate::config::http::HttpConfig;
@@ -52,6 +53,34 @@ impl Clients {
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// How much of an error text is logged.
 const DETAIL_CHARS_MAX: usize = 1_024;
+
+/// Sends, as a span of its own that the receiver is told of. A receiver's URL is a secret: the span has its host only.
+pub(in crate::receiver) async fn send(
+    context: &Context,
+    client: &Client,
+    mut request: Request,
+) -> Result<Response, SendError> {
+    let name = format!("HTTP {}", request.method);
+    let mut span = context.tracer.start(&name, Kind::Client, ferula_otlp::current());
+    if let Some(of) = span.context().filter(|c| c.is_sampled) {
+        of.add_to(&mut request.headers);
+        span.set("http.request.method", request.method.as_str());
+        span.set("server.address", request.url.host_str().unwrap_or(""));
+        span.set("server.port", request.url.port_or_known_default().unwrap_or(0));
+        span.set("http.request.body.size", request.body.len());
+    }
+    let sent = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)));
+    match &sent {
+        Ok(answer) => {
+            span.set("http.response.status_code", answer.status.as_u16());
+            if answer.status.as_u16() >= 400 {
+                span.fail("");
+            }
+        }
+        Err(e) => span.fail(&e.message),
+    }
+    sent
+}
 
 /// What an answer means: 2xx is delivered, 429 and 5xx may be tried again. `is_done_if_refused` is for those who take
 /// "not there any more" for success.

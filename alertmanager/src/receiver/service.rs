@@ -9,6 +9,7 @@ use super::http::{Clients, answer, without_url};
 use super::secret_or_file;
 use crate::config::{self, service};
 use crate::core::Delivery;
+use crate::nflog::ReceiverData;
 use crate::notify::data::Data;
 use crate::notify::template::Bound;
 use crate::notify::{Context, FailureReason, SendError};
@@ -25,6 +26,8 @@ pub(super) struct Draft<'a> {
     group_key: &'a str,
     now_ms: i64,
     bound: &'a Bound,
+    /// What the service said of the message to be changed; empty where a new one is to be made.
+    before: &'a ReceiverData,
 }
 
 /// A request and how its answer is read.
@@ -58,21 +61,42 @@ pub async fn send(
     clients: &Clients,
     config: &Arc<config::Service>,
     delivery: &Delivery,
-) -> Result<(), SendError> {
+) -> Result<ReceiverData, SendError> {
     let (data, _, bound) = context.bind(delivery, 0);
     let bound = match bound {
         Ok(b) => b,
         Err(e) => return Err(SendError::permanent(FailureReason::Other, e.to_string())),
     };
     let group_key = &delivery.notification.group_key;
-    let draft = Draft { config, data: &data, group_key, now_ms: context.clock.now_ms(), bound: &bound };
+    let before = &delivery.data;
+    let draft = Draft { config, data: &data, group_key, now_ms: context.clock.now_ms(), bound: &bound, before };
+    let answer = exchange(context, clients, delivery, &draft).await?;
+    if config.kind != service::SLACK || !config.flag("update_message") {
+        return Ok(ReceiverData::new());
+    }
+    if !before.is_empty() && chat::is_beyond_update(&answer) {
+        let nothing = ReceiverData::new();
+        let anew = exchange(context, clients, delivery, &Draft { before: &nothing, ..draft }).await?;
+        return Ok(chat::slack_message(&anew));
+    }
+    Ok(chat::slack_message(&answer))
+}
+
+/// Makes the request, sends it, and answers what came back if the service took it.
+async fn exchange(
+    context: &Context,
+    clients: &Clients,
+    delivery: &Delivery,
+    draft: &Draft<'_>,
+) -> Result<Value, SendError> {
+    let (config, data) = (draft.config, draft.data);
     let outgoing = match draft.request() {
         Ok(o) => o,
         // A page in plain words beats no page: the templates are left out.
         Err(Failure::Template(e)) => {
             tracing::error!(receiver = &*data.receiver, error = %e, "Template failed, sending plain text");
-            let plain = plain(context, &data, &e);
-            Draft { bound: &plain, ..draft }.request().map_err(Failure::into_send_error)?
+            let plain = plain(context, data, &e);
+            Draft { bound: &plain, ..*draft }.request().map_err(Failure::into_send_error)?
         }
         Err(Failure::Send(e)) => return Err(e),
     };
@@ -102,14 +126,15 @@ pub async fn send(
         value.set_sensitive(true);
         request.headers.insert(http::header::AUTHORIZATION, value);
     }
-    let response = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)))?;
+    let response = super::http::send(context, &client, request).await?;
     if !response.status.is_success() {
         let gone = config.kind == service::OPSGENIE && response.status == StatusCode::NOT_FOUND;
-        return answer(response, context, gone).await;
+        return answer(response, context, gone).await.map(|()| Value::Null);
     }
     let limits = BodyLimits { bytes_max: ANSWER_BYTES_MAX, ..BodyLimits::unlimited() };
     let body = response.uncompressed(&limits).await.map_err(|e| SendError::transient(without_url(&e)))?;
-    (outgoing.verdict)(&serde_json::from_slice(&body.bytes).unwrap_or_default())
+    let said: Value = serde_json::from_slice(&body.bytes).unwrap_or_default();
+    (outgoing.verdict)(&said).map(|()| said)
 }
 
 /// Why no request could be made.
@@ -254,7 +279,8 @@ mod tests {
         let (mut data, _) = Data::new(&notification, &"http://am".into(), 0);
         let bound = set.bind(&mut data, &Default::default()).unwrap();
         let config = &config.receivers[0].services[0];
-        let draft = Draft { config, data: &data, group_key: "{}:{}", now_ms: 5_000, bound: &bound };
+        let before = ReceiverData::new();
+        let draft = Draft { config, data: &data, group_key: "{}:{}", now_ms: 5_000, bound: &bound, before: &before };
         let outgoing = draft.request().unwrap_or_else(|_| panic!("no request"));
         assert_eq!(outgoing.url, "https://api.pushover.net/1/messages.json");
         let form = outgoing.form.unwrap();

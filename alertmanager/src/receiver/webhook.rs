@@ -7,7 +7,7 @@ use ferula_net::client::Request;
 use http::header::USER_AGENT;
 use serde::Serialize;
 
-use super::http::{Clients, answer, without_url};
+use super::http::{Clients, answer};
 use super::secret_or_file;
 use crate::config;
 use crate::core::Delivery;
@@ -75,7 +75,7 @@ pub async fn send(
     drop(data); // only the text is held while the receiver takes its time
     let client = clients.get(delivery, config.http_config.as_ref())?;
     let exchange = async {
-        let response = client.send(request).await.map_err(|e| SendError::transient(without_url(&e)))?;
+        let response = super::http::send(context, &client, request).await?;
         answer(response, context, false).await
     };
     if config.timeout.is_zero() {

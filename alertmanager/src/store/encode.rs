@@ -120,6 +120,11 @@ pub fn silence(s: &Silence, retention_ms: i64) -> Vec<u8> {
     .encode_to_vec()
 }
 
+/// Whether the message is whole; a silence that is and cannot be read has a matcher that does not compile.
+pub fn is_silence(message: &[u8]) -> bool {
+    pb::MeshSilence::decode(message).is_ok_and(|m| m.silence.is_some())
+}
+
 pub fn read_silence(message: &[u8]) -> Option<Silence> {
     let s = pb::MeshSilence::decode(message).ok()?.silence?;
     let matcher_sets = match s.matcher_sets.is_empty() {
@@ -157,10 +162,23 @@ pub fn log_entry(key: &LogKey, e: &LogEntry) -> Vec<u8> {
             timestamp: timestamp(e.timestamp_ms),
             firing_alerts: e.firing.clone(),
             resolved_alerts: e.resolved.clone(),
+            receiver_data: e.data.iter().map(|(k, v)| (k.clone(), text_value(v))).collect(),
         }),
         expires_at: timestamp(e.expires_at_ms),
     }
     .encode_to_vec()
+}
+
+fn text_value(text: &str) -> pb::ReceiverDataValue {
+    pb::ReceiverDataValue { value: Some(pb::receiver_data_value::Value::StrVal(text.to_owned())) }
+}
+
+/// Texts only: no receiver of ours keeps numbers.
+fn read_text(value: pb::ReceiverDataValue) -> Option<String> {
+    match value.value? {
+        pb::receiver_data_value::Value::StrVal(text) => Some(text),
+        _ => None,
+    }
 }
 
 pub fn read_log_entry(message: &[u8]) -> Option<(LogKey, LogEntry)> {
@@ -182,6 +200,7 @@ pub fn read_log_entry(message: &[u8]) -> Option<(LogKey, LogEntry)> {
         expires_at_ms: millis(&mesh.expires_at),
         firing: sorted(e.firing_alerts),
         resolved: sorted(e.resolved_alerts),
+        data: e.receiver_data.into_iter().filter_map(|(k, v)| Some((k, read_text(v)?))).collect(),
     };
     Some((key, entry))
 }

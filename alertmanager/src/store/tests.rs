@@ -61,6 +61,7 @@ fn entry(group: &str) -> LogChange {
             expires_at_ms: NOW.wall_ms + HOUR,
             firing: vec![1, 2],
             resolved: vec![3],
+            data: [("threadTs".to_owned(), "1.2".to_owned())].into(),
         },
     )
 }

@@ -18,4 +18,9 @@ pub mod alertmanager {
     include!(concat!(env!("OUT_DIR"), "/alertmanager.rs"));
 }
 
+/// Spans on their way to a collector.
+pub mod trace {
+    include!(concat!(env!("OUT_DIR"), "/opentelemetry.rs"));
+}
+
 pub use prost::{DecodeError, Message};

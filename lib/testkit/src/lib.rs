@@ -9,6 +9,7 @@ mod server;
 mod skip;
 mod smtp;
 mod tls;
+mod trace;
 mod webhook;
 
 pub use hostile::{Behaviour, Hostile};
@@ -17,4 +18,5 @@ pub use peer::{Launch, Peer, Running, free_port};
 pub use skip::{corpus, skipped};
 pub use smtp::{Mail, SmtpOptions, SmtpSink};
 pub use tls::{Authority, Identity};
+pub use trace::{attribute, gunzip, spans};
 pub use webhook::WebhookSink;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, FromRequestParts, OriginalUri, State};
 use ferula_net::listen::Params;
+use ferula_otlp::SpanContext;
 use ferula_promql_engine::{Evaluation, QueryError, QueryOptions, Value};
 use ferula_promql_parser::{self as parser, Expr, ValueType};
 use ferula_storage::QueryContext;
@@ -135,7 +136,8 @@ impl Ask {
         let context = self.context.clone();
         let inner = Arc::clone(app);
         let _running = app.query_metrics.running();
-        let done = app.pool.run(&context, move |queued| self.evaluate(&inner, queued, per_step)).await;
+        let request = ferula_otlp::current();
+        let done = app.pool.run(&context, move |queued| self.evaluate(&inner, queued, per_step, request)).await;
         let (mut evaluation, timings) = done.map_err(ApiError::from)??;
         app.query_metrics.observe(timings, &evaluation.stats);
         let is_cut = limit > 0 && truncate(&mut evaluation.value, limit);
@@ -151,9 +153,21 @@ impl Ask {
     }
 
     /// Evaluates, and writes the query log; runs on a thread of the pool.
-    fn evaluate(self, app: &App, queued: Duration, per_step: bool) -> Result<(Evaluation, Timings), ApiError> {
+    fn evaluate(
+        self,
+        app: &App,
+        queued: Duration,
+        per_step: bool,
+        request: Option<SpanContext>,
+    ) -> Result<(Evaluation, Timings), ApiError> {
+        let mut span = app.tracer.start("promqlExec", ferula_otlp::Kind::Internal, request);
+        span.set("query", self.text.as_str());
         let _active = app.active_queries.get().map(|a| a.begin(&self.text, app.clock.now_ms()));
         let result = self.evaluate_here(app, queued, per_step);
+        match &result {
+            Ok((e, _)) => span.set("samples.read", usize::try_from(e.stats.read).unwrap_or(usize::MAX)),
+            Err(e) => span.fail(&e.message),
+        }
         // A query that does not parse is none, as upstream has it.
         let is_query = result.as_ref().map_or_else(|e| e.kind != ErrorKind::BadData, |_| true);
         if app.query_log.is_on() && is_query {

@@ -145,7 +145,6 @@ pub fn load(source: &Source, options: &LoadOptions) -> Result<Loaded, Error> {
         rule_files.extend(glob::files(Path::new(pattern)));
     }
     let unbuilt = not_built_in(&config).map_err(|p| main.located(&p)).err();
-    without_effect(&config, &mut warnings);
     let yaml = ferula_yaml::to_string(&config)?;
     Ok(Loaded { config, scrape_configs: jobs.configs, yaml, rule_files, warnings, unbuilt: unbuilt.or(jobs.unbuilt) })
 }
@@ -297,10 +296,4 @@ fn not_built_in(config: &Config) -> Result<(), Problem> {
         }
     }
     Ok(())
-}
-
-fn without_effect(config: &Config, warnings: &mut Vec<String>) {
-    if config.tracing.is_some() {
-        warnings.push("tracing is configured, but not built in yet: it has no effect".to_owned());
-    }
 }

@@ -2,7 +2,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ferula_net::client::config::TlsConfig;
+use ferula_net::client::config::{HeaderValues, TlsConfig};
+use ferula_otlp::{ClientType, ExportOptions};
 use ferula_scraper_scrape::config::Bytes;
 use ferula_yaml::Duration;
 use serde::{Deserialize, Serialize};
@@ -145,7 +146,7 @@ impl StorageConfig {
     }
 }
 
-/// Traces: read and checked, not built in.
+/// Where spans of requests, queries and rules go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TracingConfig {
@@ -185,6 +186,19 @@ impl TracingConfig {
             return Err(Problem::new("tracing.client_type", why));
         }
         self.tls_config.validate().map_err(|e| Problem::new("tracing.tls_config", e))
+    }
+    pub(crate) fn export_options(&self) -> ExportOptions {
+        let header = |v: &String| HeaderValues { values: vec![v.clone()], ..HeaderValues::default() };
+        ExportOptions {
+            client_type: if self.client_type == "http" { ClientType::Http } else { ClientType::Grpc },
+            endpoint: self.endpoint.clone(),
+            sampling_fraction: self.sampling_fraction,
+            insecure: self.insecure,
+            headers: self.headers.iter().map(|(name, v)| (name.clone(), header(v))).collect(),
+            gzip: self.compression == "gzip",
+            timeout: self.timeout.std(),
+            tls_config: self.tls_config.clone(),
+        }
     }
     pub(super) fn set_directory(&mut self, dir: &Path) {
         let mut client = ferula_net::client::ClientConfig { tls_config: self.tls_config.clone(), ..Default::default() };

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Draft, Failure, Outgoing, cut, sign};
+use crate::nflog::ReceiverData;
 use crate::notify::{FailureReason, SendError};
 
 pub(super) fn refused(reason: FailureReason, message: String) -> Result<(), SendError> {
@@ -49,17 +50,56 @@ pub(super) fn slack(d: &Draft<'_>) -> Result<Outgoing, Failure> {
     }
     let token = d.secret("app_token")?;
     let url = if token.is_empty() { d.secret("api_url")? } else { d.config.text("app_url").to_owned() };
-    let mut out = Outgoing::post(url.trim().to_owned(), body);
+    let mut url = url.trim().to_owned();
+    // Only the app API can change messages; an incoming webhook makes a new one each time.
+    if let (true, Some(ts), Some(channel)) =
+        (d.config.flag("update_message"), d.before.get(MESSAGE), d.before.get(CHANNEL))
+        && let Some(base) = url.strip_suffix(POST_MESSAGE)
+    {
+        url = format!("{base}chat.update");
+        body["ts"] = ts.as_str().into();
+        body["channel"] = channel.as_str().into();
+    }
+    let is_update = body.get("ts").is_some();
+    let mut out = Outgoing::post(url, body);
     out.authorization = (!token.is_empty()).then(|| format!("Bearer {token}"));
-    // The app API refuses with 200 and `ok: false`; incoming webhooks answer plain text.
-    out.verdict = |v| match v["ok"].as_bool() {
+    out.verdict = match is_update {
+        true => |v| if is_beyond_update(v) { Ok(()) } else { slack_verdict(v) },
+        false => slack_verdict,
+    };
+    Ok(out)
+}
+
+/// The app API refuses with 200 and `ok: false`; incoming webhooks answer plain text.
+fn slack_verdict(v: &Value) -> Result<(), SendError> {
+    match v["ok"].as_bool() {
         Some(false) if v["error"] == "ratelimited" => limited("Slack: ratelimited".to_owned()),
         Some(false) => {
             refused(FailureReason::ClientError, format!("Slack: {}", v["error"].as_str().unwrap_or("refused")))
         }
         _ => Ok(()),
-    };
-    Ok(out)
+    }
+}
+
+const POST_MESSAGE: &str = "chat.postMessage";
+/// The names under which upstream's notification log keeps a message's id and its channel's.
+const MESSAGE: &str = "threadTs";
+const CHANNEL: &str = "channelId";
+
+/// Whether the message that was to be changed is gone, or may not be changed any more.
+pub(super) fn is_beyond_update(answer: &Value) -> bool {
+    let gone = ["message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found", "is_archived"];
+    answer["ok"] == false && answer["error"].as_str().is_some_and(|e| gone.contains(&e))
+}
+
+/// What finds the message again.
+pub(super) fn slack_message(answer: &Value) -> ReceiverData {
+    match (answer["ts"].as_str(), answer["channel"].as_str()) {
+        (Some(ts), Some(channel)) => {
+            [(MESSAGE, ts), (CHANNEL, channel)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+        }
+        _ => ReceiverData::new(),
+    }
 }
 
 pub(super) fn discord(d: &Draft<'_>) -> Result<Outgoing, Failure> {

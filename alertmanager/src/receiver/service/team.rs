@@ -59,7 +59,7 @@ pub(super) async fn wechat_token(
     let mut url = config::value::parse_url(&format!("{base}/gettoken")).map_err(|_| invalid())?;
     let secret = super::secret_or_file(config.text("api_secret"), config.text("api_secret_file"))?;
     url.query_pairs_mut().append_pair("corpid", config.text("corp_id")).append_pair("corpsecret", secret.trim());
-    let response = client.send(Request::get(url)).await.map_err(|e| SendError::transient(without_url(&e)))?;
+    let response = crate::receiver::http::send(context, client, Request::get(url)).await?;
     if !response.status.is_success() {
         return super::answer(response, context, false).await.map(|()| String::new());
     }

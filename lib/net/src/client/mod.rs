@@ -66,6 +66,7 @@ pub struct Client {
     config: ClientConfig,
     proxies: Arc<Proxies>,
     tokens: Option<TokenSource>,
+    is_http2: bool,
     plain: Plain,
     tls: Mutex<Option<(tls::Fingerprint, Tls)>>,
 }
@@ -133,11 +134,20 @@ impl Response {
 impl Client {
     /// Checks the configuration. Opens nothing yet. With `proxy_from_environment` the environment is read here.
     pub fn new(config: &ClientConfig) -> Result<Client, Error> {
+        Client::speaking(config, false)
+    }
+
+    /// One that speaks HTTP/2 and nothing else, without TLS too: what gRPC needs.
+    pub fn http2(config: &ClientConfig) -> Result<Client, Error> {
+        Client::speaking(config, true)
+    }
+
+    fn speaking(config: &ClientConfig, is_http2: bool) -> Result<Client, Error> {
         config.validate().map_err(Error::Config)?;
         let proxies = Arc::new(Proxies::new(&config.into(), |name| std::env::var(name).ok())?);
         let tokens = config.oauth2.as_ref().map(TokenSource::new).transpose()?;
-        let plain = pool().build(Connector::new(connector(), Arc::clone(&proxies), &config.tls_config));
-        Ok(Client { config: config.clone(), proxies, tokens, plain, tls: Mutex::new(None) })
+        let plain = pool(is_http2).build(Connector::new(connector(), Arc::clone(&proxies), &config.tls_config));
+        Ok(Client { config: config.clone(), proxies, tokens, is_http2, plain, tls: Mutex::new(None) })
     }
 
     /// Sends, follows redirects, returns the first other answer, whatever its status.
@@ -251,12 +261,14 @@ impl Client {
             builder.with_server_name_resolver(FixedServerNameResolver::new(name))
         };
         let dial = Connector::new(connector(), Arc::clone(&self.proxies), &self.config.tls_config);
-        let connector = if self.config.enable_http2 {
+        let connector = if self.is_http2 {
+            builder.enable_http2().wrap_connector(dial)
+        } else if self.config.enable_http2 {
             builder.enable_http1().enable_http2().wrap_connector(dial)
         } else {
             builder.enable_http1().wrap_connector(dial)
         };
-        let client = pool().build(connector);
+        let client = pool(self.is_http2).build(connector);
         *held = Some((now, client.clone()));
         Ok(client)
     }
@@ -276,11 +288,12 @@ fn connector() -> HttpConnector {
     http
 }
 
-fn pool() -> hyper_util::client::legacy::Builder {
+fn pool(is_http2: bool) -> hyper_util::client::legacy::Builder {
     let mut builder = HyperClient::builder(TokioExecutor::new());
     builder
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
+        .http2_only(is_http2)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
         .http1_max_headers(HEADERS_MAX)
