@@ -10,10 +10,16 @@ use crate::command_line::Parsed;
 use crate::{FAILURE, Streams, parse_options};
 
 pub(crate) fn rules(parsed: &Parsed, streams: &mut Streams<'_>) -> u8 {
-    let options = UnitTestOptions { parse: parse_options(parsed), only: parsed.flags("run").to_vec() };
+    let options = UnitTestOptions {
+        parse: parse_options(parsed),
+        only: parsed.flags("run").to_vec(),
+        as_difference: parsed.bool("diff"),
+        debug: parsed.bool("debug"),
+    };
     let mut results = Vec::new();
     for file in parsed.args("test-rule-file") {
         let result = run(Path::new(file), &options, &|| Arc::new(MemoryStore::new()));
+        result.debug.lines().for_each(|line| streams.say(line));
         if result.is_success() {
             streams.say("  SUCCESS");
         } else {

@@ -202,6 +202,61 @@ fn rule_tests() {
     compare("test rules", on_files(&["test", "rules"], all).into_iter(), false, &["start-time-test.yml"]);
 }
 
+const RULES: &str = r#"
+groups:
+- name: g
+  rules:
+  - {alert: Up, expr: up == 0, for: 1m, labels: {severity: page}, annotations: {summary: "down {{ $labels.i }}"}}
+  - {alert: Bare, expr: up == 0}
+  - {record: 'a:b', expr: sum(up)}
+"#;
+
+/// Each differs in its own way: more, less, nothing, something, other labels, other values, text to be escaped.
+const TESTS: &str = r#"
+rule_files: [rules.yml]
+evaluation_interval: 1m
+tests:
+- name: more and less
+  input_series:
+  - {series: 'up{i="1"}', values: '1 0 0 0 0'}
+  - {series: 'up{i="2"}', values: '1 0 0 0 0'}
+  alert_rule_test:
+  - {eval_time: 3m, alertname: Up, exp_alerts: [{exp_labels: {severity: page, i: "1"}, exp_annotations: {summary: down 1}}]}
+  - {eval_time: 4m, alertname: Bare, exp_alerts: [{exp_labels: {i: "1"}}, {exp_labels: {i: "2"}}, {exp_labels: {i: "3"}}, {exp_labels: {i: "4"}}]}
+  promql_expr_test:
+  - {expr: 'a:b', eval_time: 2m, exp_samples: [{labels: 'a:b', value: 7}]}
+- input_series:
+  - {series: 'up{i="1",z="<q\"&\nñ"}', values: '1 0 0 0 0'}
+  - {series: 'h', values: '{{schema:0 sum:3 count:2 buckets:[1 1]}} _ stale 2.5'}
+  alert_rule_test:
+  - {eval_time: 3m, alertname: Up, exp_alerts: [{exp_labels: {severity: low, b: "1"}, exp_annotations: {other: x}}]}
+  - {eval_time: 1m, alertname: Up, exp_alerts: [{exp_labels: {severity: page}}]}
+  - {eval_time: 1m, alertname: Bare, exp_alerts: []}
+- name: fine
+  input_series: [{series: 'up{i="1"}', values: '1 1 1'}]
+  alert_rule_test: [{eval_time: 2m, alertname: Up, exp_alerts: []}]
+"#;
+
+#[test]
+fn rule_tests_with_differences_and_dumps() {
+    let Some(promtool) = promtool() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("rules.yml"), RULES).unwrap();
+    let file = dir.path().join("tests.yml");
+    std::fs::write(&file, TESTS).unwrap();
+    // How long a test took differs from run to run.
+    let timeless = |text: &str| -> Vec<String> {
+        text.lines().map(|l| l.split_once(", took ").map_or(l, |(before, _)| before).to_owned()).collect()
+    };
+    for flags in [&["--diff"][..], &["--debug"], &["--debug", "--diff", "--run=fine"], &[]] {
+        let words: Vec<&str> = [&["test", "rules"], flags, &[file.to_str().unwrap()]].concat();
+        let (ours, theirs) = (ours(&words, b""), theirs(&promtool, &words, b""));
+        assert_eq!(ours.code, theirs.code, "{words:?}");
+        assert_eq!(timeless(&ours.out), timeless(&theirs.out), "{words:?}");
+        assert_eq!(ours.err, theirs.err, "{words:?}");
+    }
+}
+
 #[test]
 fn expositions() {
     let Some(dir) = corpus("exposition") else { return };

@@ -22,7 +22,12 @@ pub(super) struct GotSample {
 }
 
 /// Compares the firing alerts of one name.
-pub(super) fn alerts(test_name: &str, t: &AlertYaml, mut got: Vec<GotAlert>) -> Result<(), String> {
+pub(super) fn alerts(
+    test_name: &str,
+    t: &AlertYaml,
+    mut got: Vec<GotAlert>,
+    as_difference: bool,
+) -> Result<(), String> {
     let mut expected: Vec<GotAlert> = t
         .exp_alerts
         .iter()
@@ -38,14 +43,12 @@ pub(super) fn alerts(test_name: &str, t: &AlertYaml, mut got: Vec<GotAlert>) -> 
         return Ok(());
     }
     let name = if test_name.is_empty() { String::new() } else { format!("    name: {test_name},\n") };
+    let head = format!("{name}    alertname: {}, time: {}, \n", t.alertname, t.eval_time);
+    if as_difference {
+        return Err(format!("{head}        diff: {}", super::difference::shown(&expected, &got)));
+    }
     let show = |alerts: &[GotAlert]| indented(&listed(alerts), "            ");
-    Err(format!(
-        "{name}    alertname: {}, time: {}, \n        exp:{}, \n        got:{}",
-        t.alertname,
-        t.eval_time,
-        show(&expected),
-        show(&got)
-    ))
+    Err(format!("{head}        exp:{}, \n        got:{}", show(&expected), show(&got)))
 }
 
 fn listed(alerts: &[GotAlert]) -> String {

@@ -3,10 +3,12 @@
 //! Source followed: "Unit testing for rules" of Prometheus's documentation. The store comes from a factory, so that the
 //! same tests run on any store.
 mod compare;
+mod difference;
 mod files;
 mod yaml;
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use ferula_instrument::Registry;
 use ferula_model::{Budget, Clock, Labels, ManualClock, SeriesRef, Value};
 use ferula_promql_engine::test_language::{Store, StoreFactory};
-use ferula_promql_engine::{Engine, EngineOptions};
+use ferula_promql_engine::{Engine, EngineOptions, Value as Answer};
 use ferula_promql_parser::series_description::{self, SequenceValue, SeriesDescription};
 use ferula_promql_parser::{ParseOptions, parse_expr_with};
 use ferula_storage::{AppendOptions, Appendable, CancelFlag, Durability, Queryable};
@@ -33,6 +35,10 @@ pub struct UnitTestOptions {
     pub parse: ParseOptions,
     /// Run only tests whose name this says yes to; empty runs all. The expressions are regular, unanchored.
     pub only: Vec<String>,
+    /// Show alerts that differ as one coloured list.
+    pub as_difference: bool,
+    /// Say what is run, and what the store held at the end.
+    pub debug: bool,
 }
 
 /// The result of one file.
@@ -42,6 +48,8 @@ pub struct FileResult {
     pub tests: Vec<TestResult>,
     /// The file, or a rule file it names, cannot be used.
     pub errors: Vec<String>,
+    /// What was said on the way, where that was asked for.
+    pub debug: String,
 }
 
 /// The result of one test; no failures means success.
@@ -113,10 +121,25 @@ fn run_file(
             continue;
         }
         let name = if test.name.is_empty() { format!("unnamed#{i}") } else { test.name.clone() };
-        let failures = match Run::new(test, &groups, step_ms, tests.fuzzy_compare, &options.parse, factory) {
-            Ok(mut run) => run.all(),
+        let began = std::time::Instant::now();
+        if options.debug {
+            let _ = writeln!(result.debug, "DEBUG: Starting test {name}");
+        }
+        let failures = match Run::new(test, &groups, step_ms, tests.fuzzy_compare, options, factory) {
+            Ok(mut run) => {
+                let failures = run.all();
+                if options.debug {
+                    run.dump(&mut result.debug);
+                }
+                failures
+            }
             Err(e) => vec![e],
         };
+        if options.debug {
+            let took = i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX);
+            let took = ferula_template::time::duration_text(took);
+            let _ = writeln!(result.debug, "DEBUG: Test {name} finished, took {took}");
+        }
         result.tests.push(TestResult { name, failures });
     }
     Ok(())
@@ -125,7 +148,7 @@ fn run_file(
 /// One test being run.
 struct Run<'a> {
     test: &'a TestYaml,
-    parse: &'a ParseOptions,
+    options: &'a UnitTestOptions,
     step_ms: i64,
     interval_ms: i64,
     start_ms: i64,
@@ -142,7 +165,7 @@ impl<'a> Run<'a> {
         groups: &[GroupConfig],
         step_ms: i64,
         fuzzy: bool,
-        parse: &'a ParseOptions,
+        options: &'a UnitTestOptions,
         factory: StoreFactory<'_>,
     ) -> Result<Run<'a>, String> {
         let store = factory();
@@ -177,7 +200,7 @@ impl<'a> Run<'a> {
             resend_delay_ms: 60_000,
             outage_tolerance_ms: 0,
             for_grace_ms: 0,
-            parse_options: parse.clone(),
+            parse_options: options.parse.clone(),
             concurrent_rules: 1,
         });
         let settings = Settings {
@@ -189,7 +212,7 @@ impl<'a> Run<'a> {
         let registry = Registry::new();
         let groups =
             groups.iter().map(|g| Group::alone(env.clone(), settings.clone(), g.clone(), &registry, false)).collect();
-        Ok(Run { test, parse, step_ms, interval_ms, start_ms, fuzzy, store, query, series, groups })
+        Ok(Run { test, options, step_ms, interval_ms, start_ms, fuzzy, store, query, series, groups })
     }
 
     /// Evaluates the rules from the start to the last time a test asks for; answers all failures.
@@ -270,15 +293,35 @@ impl<'a> Run<'a> {
                             .map(|a| GotAlert { labels: a.labels, annotations: a.annotations }),
                     );
                 }
-                compare::alerts(&self.test.name, t, got).err()
+                compare::alerts(&self.test.name, t, got, self.options.as_difference).err()
             })
             .collect()
+    }
+
+    /// Everything the store holds at the last time that was asked for, and a second more.
+    fn dump(&self, out: &mut String) {
+        let range_ms = self.test.last_eval_ms() + 1_000;
+        let range = compare::go_duration(range_ms);
+        let _ = writeln!(out, "DEBUG: Dump of all data (input_series and rules) at {range}:");
+        let expr = parse_expr_with(&format!("{{__name__=~\".+\"}}[{range_ms}ms]"), &self.options.parse);
+        let all = expr.ok().and_then(|e| self.query.evaluate(&e, self.start_ms + range_ms).ok()).map(|e| e.value);
+        let Some(Answer::Matrix(mut series)) = all else { return };
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        for s in &series {
+            let _ = writeln!(out, "{} =>", s.labels);
+            for (t_ms, v) in &s.floats {
+                let _ = writeln!(out, "{} @[{t_ms}]", ferula_model::number::format_f(*v));
+            }
+            for (t_ms, h) in &s.histograms {
+                let _ = writeln!(out, "{h} @[{t_ms}]");
+            }
+        }
     }
 
     fn expression(&self, t: &yaml::ExpressionYaml) -> Result<(), String> {
         let head = format!("    expr: {}, time: {}", ferula_model::labels::quoted(&t.expr), t.eval_time);
         let failed = |e: String| format!("{head}, err: {e}");
-        let expr = parse_expr_with(&t.expr, self.parse).map_err(|e| failed(e.to_string()))?;
+        let expr = parse_expr_with(&t.expr, &self.options.parse).map_err(|e| failed(e.to_string()))?;
         let got = self.query.instant(&expr, self.start_ms + t.eval_time.ms()).map_err(failed)?;
         let mut seen = HashSet::new();
         let mut got: Vec<GotSample> = got
