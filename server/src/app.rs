@@ -26,7 +26,7 @@ use crate::notifier::Notifier;
 use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
-use crate::run::ReloadStatus;
+use crate::reload::ReloadStatus;
 
 /// What the HTTP surface is told at the start and keeps until the end.
 #[derive(Clone, Debug)]

@@ -9,12 +9,15 @@ mod http_metrics;
 pub mod info;
 pub mod ingest;
 pub mod notifier;
+mod options;
 mod query_log;
 mod query_metrics;
 pub mod query_pool;
+mod reload;
 mod rule_queries;
 mod run;
 pub mod web;
 
 pub use ferula_scraper_scrape::{ScrapeOptions, StartTimes};
-pub use run::{Error, RuleOptions, ServerOptions, run};
+pub use options::{RuleOptions, ServerOptions};
+pub use run::{Error, run};

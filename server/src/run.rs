@@ -1,20 +1,17 @@
 //! The server as a whole: starting its parts in order, reloading them together, stopping them within a second.
-use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ferula_fs::Fs;
 use ferula_instrument::Registry;
-use ferula_model::{Budget, Clock};
-use ferula_net::listen::{BindError, ListenOptions, Listener};
+use ferula_net::listen::{BindError, Listener};
 use ferula_otlp::Tracer;
-use ferula_promql_engine::{Engine, EngineOptions};
+use ferula_promql_engine::Engine;
 use ferula_promql_parser::ParseOptions;
-use ferula_promql_rules::{EngineQuery, Environment, GroupConfig, RuleManager, Settings};
-use ferula_scraper_scrape::{ScrapeManager, ScrapeOptions};
+use ferula_promql_rules::{EngineQuery, Environment, RuleManager};
+use ferula_scraper_scrape::ScrapeManager;
 use ferula_storage::{Appendable, CancelFlag, Queryable};
 use ferula_tsdb::Db;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,14 +19,16 @@ use tokio::sync::mpsc;
 
 use crate::active_queries::ActiveQueries;
 use crate::api::federate::FederationMetrics;
-use crate::app::{App, Command, Components, CurrentConfig, QueryLimits, WebOptions};
-use crate::config::{self, LoadOptions, Loaded, Source, TracingConfig};
-use crate::ingest::remote_write::{self, RemoteWrite};
-use crate::notifier::discover::{Discovered, Prepared};
-use crate::notifier::{Alert, LocalTransports, Notifier, NotifierOptions, Spool};
+use crate::app::{App, Command, Components, QueryLimits};
+use crate::config::{self, LoadOptions, Loaded, Source};
+use crate::ingest::remote_write::RemoteWrite;
+use crate::notifier::discover::Discovered;
+use crate::notifier::{Alert, Notifier, Spool};
+use crate::options::ServerOptions;
 use crate::query_log::QueryLog;
 use crate::query_metrics::QueryMetrics;
 use crate::query_pool::QueryPool;
+use crate::reload::{ReloadStatus, apply, checksum, reload};
 use crate::rule_queries::RuleQueries;
 
 /// Why the server cannot start, or had to stop. One line each.
@@ -45,100 +44,6 @@ pub enum Error {
     Storage(#[from] ferula_tsdb::Error),
     #[error("starting a thread: {0}")]
     Thread(#[from] std::io::Error),
-}
-
-/// Everything `run` needs to know. Nothing in here is read from flags, files or the environment.
-pub struct ServerOptions {
-    pub config: Source,
-    pub load: LoadOptions,
-    /// How often to look for changed files; `None` never does.
-    pub auto_reload: Option<Duration>,
-    pub storage_path: PathBuf,
-    pub storage: ferula_tsdb::Options,
-    pub fs: Arc<dyn Fs>,
-    pub clock: Arc<dyn Clock>,
-    pub listen_addresses: Vec<String>,
-    pub listen: ListenOptions,
-    pub web: WebOptions,
-    pub engine: EngineOptions,
-    pub parse: ParseOptions,
-    /// `--query.max-concurrency`
-    pub query_concurrency: usize,
-    /// `--enable-feature=promql-per-step-stats`
-    pub per_step_stats: bool,
-    /// The root of all budgets: what queries, rules, scrapes and remote writes hold together.
-    pub memory: Budget,
-    /// Bytes all queries together may hold.
-    pub query_memory_bytes_max: u64,
-    pub remote_write: remote_write::Limits,
-    pub notifier: NotifierOptions,
-    /// `--alertmanager.drain-notification-queue-on-shutdown`
-    pub notifier_drain: bool,
-    pub scrape: ScrapeOptions,
-    pub rules: RuleOptions,
-    /// Ways to Alertmanagers in this process.
-    pub local_alertmanagers: Option<LocalTransports>,
-}
-
-impl ServerOptions {
-    /// Prometheus's defaults, on the disk and the system's clock.
-    pub fn new(config: Source, storage_path: PathBuf) -> ServerOptions {
-        ServerOptions {
-            config,
-            load: LoadOptions::default(),
-            auto_reload: None,
-            storage_path,
-            storage: ferula_tsdb::Options::default(),
-            fs: Arc::new(ferula_fs::Disk),
-            clock: Arc::new(ferula_model::SystemClock),
-            listen_addresses: vec!["0.0.0.0:9090".to_owned()],
-            listen: ListenOptions::default(),
-            web: WebOptions::default(),
-            engine: EngineOptions::default(),
-            parse: ParseOptions::default(),
-            query_concurrency: 20,
-            per_step_stats: false,
-            memory: Budget::root("process", u64::MAX),
-            query_memory_bytes_max: 2 << 30,
-            remote_write: remote_write::Limits::default(),
-            notifier: NotifierOptions::default(),
-            notifier_drain: true,
-            scrape: ScrapeOptions { host: crate::info::hostname(), ..ScrapeOptions::default() },
-            rules: RuleOptions::default(),
-            local_alertmanagers: None,
-        }
-    }
-}
-
-/// Prometheus's flags that concern rules.
-#[derive(Clone, Debug)]
-pub struct RuleOptions {
-    /// `--rules.alert.resend-delay`
-    pub resend_delay_ms: i64,
-    /// `--rules.alert.for-outage-tolerance`
-    pub outage_tolerance_ms: i64,
-    /// `--rules.alert.for-grace-period`
-    pub for_grace_ms: i64,
-    /// `--rules.max-concurrent-evals`: independent rules of one group side by side; 1 unless
-    /// `--enable-feature=concurrent-rule-eval`.
-    pub concurrent_rules: usize,
-    /// Groups evaluated at the same time.
-    pub groups_max: usize,
-    /// Bytes the queries of all rules may hold. Apart from those of users: no query can take them away.
-    pub memory_bytes_max: u64,
-}
-
-impl Default for RuleOptions {
-    fn default() -> Self {
-        RuleOptions {
-            resend_delay_ms: 60_000,
-            outage_tolerance_ms: 3_600_000,
-            for_grace_ms: 600_000,
-            concurrent_rules: 1,
-            groups_max: 20,
-            memory_bytes_max: 512 << 20,
-        }
-    }
 }
 
 /// Hands alerts of rules to the notifier.
@@ -160,53 +65,23 @@ impl ferula_promql_rules::Notify for ToNotifier {
 /// How long the notifier may go on sending after the signal to stop.
 const NOTIFIER_DRAIN: Duration = Duration::from_millis(400);
 
-/// Whether and when the configuration was last taken over.
-pub(crate) struct ReloadStatus {
-    pub successful: AtomicBool,
-    pub success_ms: AtomicU64,
-}
-
-impl ReloadStatus {
-    fn register(registry: &Registry) -> Arc<ReloadStatus> {
-        let status = Arc::new(ReloadStatus { successful: AtomicBool::new(false), success_ms: AtomicU64::new(0) });
-        let (a, b) = (Arc::clone(&status), Arc::clone(&status));
-        registry.gauge_fn(
-            "prometheus_config_last_reload_successful",
-            "Whether the last configuration reload attempt was successful.",
-            move || f64::from(u8::from(a.successful.load(Ordering::Relaxed))),
-        );
-        registry.gauge_fn(
-            "prometheus_config_last_reload_success_timestamp_seconds",
-            "Timestamp of the last successful configuration reload.",
-            move || b.success_ms.load(Ordering::Relaxed) as f64 / 1000.0,
-        );
-        status
-    }
-    fn set(&self, successful: bool, now_ms: i64) {
-        self.successful.store(successful, Ordering::Relaxed);
-        if successful {
-            self.success_ms.store(now_ms.unsigned_abs(), Ordering::Relaxed);
-        }
-    }
-}
-
 /// The parts that live as long as the server.
-struct Parts {
-    app: Arc<App>,
-    db: Arc<Db>,
-    notifier: Arc<Notifier>,
-    engine: Arc<Engine>,
-    scrape: Arc<ScrapeManager>,
-    rules: Arc<RuleManager>,
-    alertmanagers: Discovered,
-    status: Arc<ReloadStatus>,
-    source: Source,
-    load: LoadOptions,
-    auto_reload: Option<Duration>,
-    drain: bool,
-    parse: ParseOptions,
+pub(crate) struct Parts {
+    pub app: Arc<App>,
+    pub db: Arc<Db>,
+    pub notifier: Arc<Notifier>,
+    pub engine: Arc<Engine>,
+    pub scrape: Arc<ScrapeManager>,
+    pub rules: Arc<RuleManager>,
+    pub alertmanagers: Discovered,
+    pub status: Arc<ReloadStatus>,
+    pub source: Source,
+    pub load: LoadOptions,
+    pub auto_reload: Option<Duration>,
+    pub drain: bool,
+    pub parse: ParseOptions,
     /// As the flags have it.
-    storage: ferula_tsdb::Options,
+    pub storage: ferula_tsdb::Options,
 }
 
 /// Runs until `shutdown` resolves or `/-/quit` is called. `listening` is told the addresses once they are bound; the
@@ -406,85 +281,6 @@ fn rule_manager(
         parse_options: options.parse.clone(),
     };
     RuleManager::new(environment, options.rules.groups_max, cancel, registry)
-}
-
-/// Reads all rule files; the problems of all of them are one error.
-fn rule_groups(loaded: &Loaded, options: &ParseOptions) -> Result<Vec<GroupConfig>, String> {
-    let (mut groups, mut problems) = (Vec::new(), Vec::new());
-    for path in &loaded.rule_files {
-        let name = path.display().to_string();
-        match config::read(path) {
-            Ok(text) => match ferula_promql_rules::file::parse_with(&name, &text, options) {
-                Ok(mut more) => groups.append(&mut more),
-                Err(errors) => problems.extend(errors.iter().map(ToString::to_string)),
-            },
-            Err(e) => problems.push(e.to_string()),
-        }
-    }
-    if problems.is_empty() { Ok(groups) } else { Err(problems.join("; ")) }
-}
-
-/// Takes a configuration over, all of it or nothing: what can fail is prepared before anything changes.
-async fn apply(parts: &mut Parts, loaded: Loaded) -> Result<(), String> {
-    if let Some(e) = &loaded.unbuilt {
-        return Err(e.to_string());
-    }
-    let prepared = Prepared::new(&loaded.config)?;
-    let groups = rule_groups(&loaded, &parts.parse)?;
-    let traces = loaded.config.tracing.as_ref().map(TracingConfig::export_options);
-    traces.as_ref().map_or(Ok(()), Tracer::check).map_err(|e| e.to_string())?;
-    let global = &loaded.config.global;
-    let external_labels = global.external_labels();
-    parts.app.query_log.set(&global.query_log_file)?;
-    // The last thing that can fail, and it changes nothing when it does.
-    parts.scrape.apply(loaded.scrape_configs, &external_labels).map_err(|e| e.to_string())?;
-    parts.scrape.set_series_budget(global.series_budget);
-    parts.alertmanagers.apply(prepared)?;
-    if let Err(e) = parts.db.apply_options(&loaded.config.storage.applied_to(&parts.storage)) {
-        tracing::error!(error = %e, "the late window cannot be opened");
-    }
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    parts.app.tracer.configure(traces.as_ref()).map_err(|e| e.to_string())?; // was checked above
-    parts.engine.set_subquery_step_ms(global.evaluation_interval.ms());
-    let settings = Settings {
-        interval_ms: global.evaluation_interval.ms(),
-        query_offset_ms: global.rule_query_offset.ms(),
-        external_labels: external_labels.clone(),
-        external_url: parts.app.options.external_url.clone(),
-    };
-    // A changed group waits for its evaluation to end: not on a thread that serves connections.
-    let rules = Arc::clone(&parts.rules);
-    let applied = tokio::task::spawn_blocking(move || rules.apply(groups, settings)).await;
-    applied.map_err(|e| format!("applying rules: {e}"))?;
-    let loaded_ms = parts.app.clock.now_ms();
-    parts.app.config.store(Arc::new(CurrentConfig { external_labels, yaml: loaded.yaml, loaded_ms }));
-    Ok(())
-}
-
-async fn reload(parts: &mut Parts) -> Result<(), String> {
-    tracing::info!("Loading configuration file");
-    let result = match config::load(&parts.source, &parts.load) {
-        Ok(loaded) => apply(parts, loaded).await,
-        Err(e) => Err(e.to_string()),
-    };
-    parts.status.set(result.is_ok(), parts.app.clock.now_ms());
-    match &result {
-        Ok(()) => tracing::info!("Completed loading of configuration file"),
-        Err(e) => tracing::error!(error = e, "Error reloading config"),
-    }
-    result
-}
-
-/// Of the files as they are now; read only where somebody compares it.
-async fn checksum(parts: &Parts) -> Result<u64, String> {
-    if parts.auto_reload.is_none() {
-        return Ok(0);
-    }
-    let source = parts.source.clone();
-    let summed = tokio::task::spawn_blocking(move || config::checksum(&source)).await;
-    summed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 fn hangup() -> Option<Signal> {
