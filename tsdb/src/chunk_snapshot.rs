@@ -144,7 +144,7 @@ const RECORD_SAMPLES: usize = 4096;
 impl Rescued {
     pub fn series(&mut self, series: u64, labels: &ferula_model::Labels) {
         let mut out = Vec::new();
-        record::series::encode(std::iter::once((series, labels as &dyn ferula_model::LabelView)), &mut out);
+        record::series::encode::<ferula_model::Labels, _>(std::iter::once((series, labels)), &mut out);
         self.records.push(out);
     }
     pub fn sample(&mut self, series: u64, sample: &LateSample) {

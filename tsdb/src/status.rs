@@ -45,7 +45,7 @@ impl TsdbStatus {
         let limit = limit.min(10_000);
         let mut status = TsdbStatus { head: HeadStats::of(head), ..TsdbStatus::default() };
         let index = head.index();
-        let (postings, symbols) = (index.postings(), &head.symbols);
+        let (postings, symbols) = (index.postings(), index.texts());
         let (mut values, mut memory, mut pairs, mut metrics) = (vec![], vec![], vec![], vec![]);
         for name in postings.names() {
             let text = symbols.get(name);

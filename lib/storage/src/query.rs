@@ -82,6 +82,16 @@ pub struct SelectHints {
     pub resolved: Option<Arc<Resolved>>,
 }
 
+impl SelectHints {
+    /// What of a querier's inclusive bounds the selector needs. No bounds at all stand for those of the querier.
+    pub fn within(&self, mint_ms: i64, maxt_ms: i64) -> (i64, i64) {
+        match (self.start_ms, self.end_ms) {
+            (0, 0) => (mint_ms, maxt_ms),
+            (start, end) => (start.max(mint_ms), end.min(maxt_ms)),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct LabelHints {
     /// 0 means all.

@@ -9,6 +9,7 @@ use crate::chunk::Encoding;
 use crate::error::Error;
 use crate::head::out_of_order::LateSample;
 use crate::head::series::{Bytes, ChunkView, MemSeries};
+use crate::head::symbols::Texts;
 use crate::head::{Head, Intervals};
 use crate::index::ChunkMeta;
 use crate::query::select::LabelIndex;
@@ -39,6 +40,8 @@ pub trait Source {
 /// The head's samples of a half-open range.
 pub struct HeadSource<'a> {
     head: &'a Head,
+    /// Has the strings of all these series.
+    texts: Arc<Texts>,
     series: std::vec::IntoIter<Arc<MemSeries>>,
     mint_ms: i64,
     end_ms: i64,
@@ -50,8 +53,9 @@ impl<'a> HeadSource<'a> {
     }
     /// Of some series only.
     pub fn of(head: &'a Head, mut series: Vec<Arc<MemSeries>>, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
-        series.sort_by(|a, b| a.compare_labels(b));
-        HeadSource { head, series: series.into_iter(), mint_ms, end_ms }
+        let texts = head.symbols.texts();
+        series.sort_by(|a, b| a.compare_labels(b, &texts));
+        HeadSource { head, texts, series: series.into_iter(), mint_ms, end_ms }
     }
 }
 
@@ -61,7 +65,7 @@ impl Source for HeadSource<'_> {
         for s in self.series.as_slice() {
             for id in s.symbols().iter().flat_map(|(n, v)| [*n, *v]) {
                 if seen.insert(id) {
-                    into.insert(Box::from(self.head.symbols.get(id)));
+                    into.insert(Box::from(self.texts.get(id)));
                 }
             }
         }
@@ -84,7 +88,7 @@ impl Source for HeadSource<'_> {
                 |c: ChunkView| Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data: c.data };
             let pieces = chunks.into_iter().map(piece).collect();
             return Ok(Some(SourceSeries {
-                labels: s.to_labels(),
+                labels: s.labels(&self.texts).to_labels(),
                 pieces,
                 deleted: self.head.deleted(s.series_ref()),
             }));
@@ -122,7 +126,7 @@ impl Source for &mut OutOfOrderSource<'_> {
             self.taken.push((Arc::clone(&s), samples.iter().map(|s| s.t_ms).collect()));
             let deleted = self.inner.head.deleted(s.series_ref());
             let pieces = super::write::encode_late(samples);
-            return Ok(Some(SourceSeries { labels: s.to_labels(), pieces, deleted }));
+            return Ok(Some(SourceSeries { labels: s.labels(&self.inner.texts).to_labels(), pieces, deleted }));
         }
         Ok(None)
     }

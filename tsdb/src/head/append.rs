@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ferula_model::{
-    CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelView, Labels, Metadata, SeriesRef, Value, is_stale_nan,
+    CounterResetHint, Exemplar, FloatHistogram, Histogram, Labels, Metadata, SeriesRef, Value, is_stale_nan,
 };
 use ferula_storage::{AppendError, AppendOptions, Appender, CommitStats, Durability, StorageError};
 
@@ -122,7 +122,7 @@ impl HeadAppender {
             return Err(AppendError::InvalidLabels);
         }
         if options.existing_series_only {
-            return self.head.series.by_labels(LabelView::stable_hash(labels), labels).ok_or(AppendError::SeriesBudget);
+            return self.head.series_of_labels(labels).ok_or(AppendError::SeriesBudget);
         }
         let (found, is_new) = self.head.get_or_create(labels)?;
         self.batch.created += u64::from(is_new);
@@ -307,7 +307,7 @@ impl Appender for HeadAppender {
         labels: Option<&Labels>,
         exemplar: &Exemplar,
     ) -> Result<SeriesRef, AppendError> {
-        let of_labels = |l: &Labels| self.head.series.by_labels(LabelView::stable_hash(l), l);
+        let of_labels = |l: &Labels| self.head.series_of_labels(l);
         let found = self.head.series.by_ref(series.0).or_else(|| labels.and_then(of_labels));
         let found = found.ok_or(AppendError::UnknownSeries)?;
         match self.add_exemplar(&found, 0, exemplar) {

@@ -2,13 +2,12 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use ferula_model::LabelView;
 use ferula_storage::{AppendError, CommitStats, Durability};
 
 use super::append::{Batch, Pending, PendingValue};
 use super::exemplars::Verdict;
 use super::out_of_order::{LateSample, OooValue};
-use super::series::MemSeries;
+use super::series::{MemSeries, SeriesLabels};
 use super::{Head, add};
 use crate::error::Error;
 use crate::format::record as format;
@@ -84,7 +83,11 @@ impl Head {
             new.sort_unstable_by_key(|s| s.series_ref());
             new.dedup_by_key(|s| s.series_ref());
             let mut out = Vec::with_capacity(new.len() * 200);
-            record::series::encode(new.iter().map(|s| (s.series_ref(), *s as &dyn LabelView)), &mut out);
+            let texts = self.symbols.texts();
+            record::series::encode::<SeriesLabels<_, _>, _>(
+                new.iter().map(|s| (s.series_ref(), s.labels(&texts))),
+                &mut out,
+            );
             records.push(compressor.compress(&out));
             fresh = Some(out);
         }

@@ -56,7 +56,13 @@ impl Head {
         }
         let dead: HashSet<u32> = series.iter().map(|s| s.series_ref() as u32).collect();
         let pairs: HashSet<(u32, u32)> = series.iter().flat_map(|s| s.symbols()).copied().collect();
-        self.postings.write().unwrap_or_else(PoisonError::into_inner).remove(&dead, &pairs);
+        // Nobody makes a series meanwhile: it could be of a string that is about to go.
+        let alone = self.creating.write().unwrap_or_else(PoisonError::into_inner);
+        let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
+        let unused = postings.remove(&dead, &pairs, &self.symbols);
+        self.symbols.free(&unused);
+        drop(postings);
+        drop(alone);
         self.metadata().remove(&dead);
         add(&self.counts.series_removed, dead.len() as u64);
         self.counts.series.fetch_sub(dead.len() as u64, Ordering::Relaxed);

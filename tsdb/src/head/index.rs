@@ -7,6 +7,7 @@ use ferula_model::Labels;
 use hashbrown::{HashMap, HashTable};
 
 use super::series::MemSeries;
+use super::symbols::Symbols;
 
 const HASH_STRIPES: usize = 64;
 const REF_STRIPES: usize = 32;
@@ -59,19 +60,20 @@ impl SeriesIndex {
             }
         }
     }
-    pub fn by_labels(&self, hash: u64, labels: &Labels) -> Option<Arc<MemSeries>> {
+    pub fn by_labels(&self, hash: u64, labels: &Labels, symbols: &Symbols) -> Option<Arc<MemSeries>> {
         let table = self.by_hash[hash as usize % HASH_STRIPES].lock().unwrap_or_else(PoisonError::into_inner);
-        table.find(hash, |s| s.hash == hash && s.has_labels(labels)).cloned()
+        table.find(hash, |s| s.hash == hash && s.has_labels(labels, symbols)).cloned()
     }
     /// The series of these labels, made by `create` if there is none yet. The flag says whether it is new.
     pub fn get_or_create<E>(
         &self,
         hash: u64,
         labels: &Labels,
+        symbols: &Symbols,
         create: impl FnOnce() -> Result<Arc<MemSeries>, E>,
     ) -> Result<(Arc<MemSeries>, bool), E> {
         let mut table = self.by_hash[hash as usize % HASH_STRIPES].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = table.find(hash, |s| s.hash == hash && s.has_labels(labels)) {
+        if let Some(found) = table.find(hash, |s| s.hash == hash && s.has_labels(labels, symbols)) {
             return Ok((Arc::clone(found), false));
         }
         let new = create()?;

@@ -14,6 +14,7 @@ impl Head {
     /// Creates series from a table: `series` are references and where their pairs end in `pairs`, which are ordinals of
     /// `strings`. Returns how many are new; `None` when there is no room for them.
     pub(crate) fn insert_known(&self, strings: &[String], pairs: &[(u32, u32)], series: &[(u64, u32)]) -> Option<u64> {
+        let _creating = self.creating.read().unwrap_or_else(PoisonError::into_inner);
         let symbols: Vec<u32> = strings.iter().map(|s| self.symbols.intern(s)).collect::<Option<_>>()?;
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8);
         let next = std::sync::atomic::AtomicUsize::new(0);
@@ -45,7 +46,7 @@ impl Head {
         let all = self.series.all();
         let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
         for s in &all {
-            postings.add(s.series_ref() as u32, s.symbols());
+            postings.add(s.series_ref() as u32, s.symbols(), &self.symbols);
         }
         add(&self.counts.series, all.len() as u64);
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -56,7 +57,7 @@ impl Head {
     fn insert_symbols(&self, series_ref: u64, hash: u64, labels: Box<[(u32, u32)]>) {
         let (false, Ok(number)) = (labels.is_empty(), u32::try_from(series_ref)) else { return };
         self.note_ref(series_ref);
-        let new = MemSeries::new(number, hash, Arc::clone(&self.symbols), labels);
+        let new = MemSeries::new(number, hash, labels);
         new.logged.store(true, Ordering::Release);
         let found = self.series.insert_known(Arc::new(new));
         if found.series_ref() != series_ref {

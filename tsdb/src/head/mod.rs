@@ -57,7 +57,9 @@ pub type Intervals = Vec<(i64, i64)>;
 
 #[derive(Debug)]
 pub struct Head {
-    pub(crate) symbols: Arc<Symbols>,
+    pub(crate) symbols: Symbols,
+    /// Held shared from looking up the strings of a new series until its postings are there.
+    creating: RwLock<()>,
     pub(crate) series: SeriesIndex,
     pub(crate) postings: RwLock<Postings>,
     /// What selections hold that are kept between queries.
@@ -143,8 +145,10 @@ impl Head {
     pub fn new(options: &Options, wal: Option<Arc<Wal>>) -> Head {
         let symbols = Symbols::default();
         let metric_name = symbols.intern(METRIC_NAME).unwrap_or(u32::MAX); // there is room in an empty table
+        symbols.note_use(metric_name); // it stays when no series is left
         Head {
-            symbols: Arc::new(symbols),
+            symbols,
+            creating: RwLock::default(),
             series: SeriesIndex::default(),
             postings: RwLock::new(Postings::new(metric_name)),
             resolved_bytes: Arc::default(),
@@ -304,7 +308,8 @@ impl Head {
         series_ref: Option<u64>,
     ) -> Result<(Arc<MemSeries>, bool), AppendError> {
         let hash = labels.stable_hash();
-        let (series, is_new) = self.series.get_or_create(hash, labels, || {
+        let _creating = self.creating.read().unwrap_or_else(PoisonError::into_inner);
+        let (series, is_new) = self.series.get_or_create(hash, labels, &self.symbols, || {
             if self.series_count() >= self.max_series {
                 return Err(AppendError::SeriesBudget);
             }
@@ -322,8 +327,7 @@ impl Head {
             };
             // References have 32 bits.
             let series_ref = u32::try_from(series_ref).map_err(|_| AppendError::SeriesBudget)?;
-            let symbols = Arc::clone(&self.symbols);
-            let new = MemSeries::new(series_ref, hash, symbols, pairs.into_boxed_slice());
+            let new = MemSeries::new(series_ref, hash, pairs.into_boxed_slice());
             if let Some(last_ms) = self.released.last_ms(hash) {
                 new.state().begin_behind(last_ms);
             }
@@ -331,13 +335,22 @@ impl Head {
         })?;
         if is_new {
             let mut postings = self.postings.write().unwrap_or_else(PoisonError::into_inner);
-            postings.add(series.series_ref() as u32, series.symbols());
+            postings.add(series.series_ref() as u32, series.symbols(), &self.symbols);
             drop(postings);
             add(&self.counts.series, 1);
             add(&self.counts.series_created, 1);
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         Ok((series, is_new))
+    }
+
+    /// The strings that labels are made of.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    fn series_of_labels(&self, labels: &Labels) -> Option<Arc<MemSeries>> {
+        self.series.by_labels(labels.stable_hash(), labels, &self.symbols)
     }
 
     /// Whether the series of this reference, which may be an alias, is still here.

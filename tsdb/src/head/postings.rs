@@ -5,6 +5,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::posting_list::List;
+use super::symbols::Symbols;
 
 #[derive(Debug, Default)]
 pub struct Postings {
@@ -26,21 +27,27 @@ impl Postings {
     pub fn version(&self, metric: Option<u32>) -> u64 {
         metric.map_or(self.changes, |m| self.changed.get(&m).copied().unwrap_or(0))
     }
-    pub fn add(&mut self, series: u32, labels: &[(u32, u32)]) {
+    pub fn add(&mut self, series: u32, labels: &[(u32, u32)], symbols: &Symbols) {
         self.changes += 1;
         for (name, value) in labels {
             if *name == self.metric_name {
                 self.changed.insert(*value, self.changes);
             }
-            let values = self.names.entry(*name).or_default();
+            let values = self.names.entry(*name).or_insert_with(|| {
+                symbols.note_use(*name);
+                HashMap::new()
+            });
             let list = values.entry(*value).or_insert_with(|| {
+                symbols.note_use(*value);
                 self.pairs += 1;
                 List::default()
             });
             list.add(series);
         }
     }
-    pub fn remove(&mut self, dead: &HashSet<u32>, pairs: &HashSet<(u32, u32)>) {
+    /// Also returns the symbols that nothing uses any more.
+    pub fn remove(&mut self, dead: &HashSet<u32>, pairs: &HashSet<(u32, u32)>, symbols: &Symbols) -> Vec<u32> {
+        let mut unused = Vec::new();
         self.changes += 1;
         for (name, value) in pairs {
             if *name == self.metric_name {
@@ -52,12 +59,20 @@ impl Postings {
                 if list.is_empty() {
                     values.remove(value);
                     self.pairs -= 1;
+                    if *name == self.metric_name {
+                        self.changed.remove(value); // none is left: of no series there is one answer only
+                    }
+                    unused.extend(symbols.note_end_of_use(*value).then_some(*value));
                 }
             }
             if values.is_empty() {
                 self.names.remove(name);
+                unused.extend(symbols.note_end_of_use(*name).then_some(*name));
+            } else if values.len() < values.capacity() / 4 {
+                values.shrink_to(values.len() * 2);
             }
         }
+        unused
     }
     pub fn list(&self, name: u32, value: u32) -> Option<&List> {
         self.names.get(&name).and_then(|v| v.get(&value))
@@ -156,12 +171,12 @@ mod tests {
         }
         #[test]
         fn lists_stay_sorted(refs in proptest::collection::vec(0u32..100, 0..60), drop in 0u32..100) {
-            let mut p = Postings::default();
-            refs.iter().for_each(|r| p.add(*r, &[(1, 2), (3, r % 4)]));
+            let (mut p, s) = (Postings::default(), Symbols::default());
+            refs.iter().for_each(|r| p.add(*r, &[(1, 2), (3, r % 4)], &s));
             let mut want: BTreeSet<_> = refs.into_iter().collect();
             let got = p.list(1, 2).map_or(Vec::new(), |l| l.to_vec());
             prop_assert_eq!(got, want.iter().copied().collect::<Vec<_>>());
-            p.remove(&HashSet::from_iter([drop]), &HashSet::from_iter([(1, 2), (3, drop % 4)]));
+            p.remove(&HashSet::from_iter([drop]), &HashSet::from_iter([(1, 2), (3, drop % 4)]), &s);
             want.remove(&drop);
             let got = p.list(1, 2).map_or(Vec::new(), |l| l.to_vec());
             prop_assert_eq!(got, want.iter().copied().collect::<Vec<_>>());

@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use super::posting_list::List;
 use super::postings::Postings;
 use super::series::MemSeries;
+use super::symbols::Texts;
 use super::{Head, Intervals};
 use crate::error::Error;
 use crate::query::select::LabelIndex;
@@ -21,11 +22,14 @@ const SERIES_AT_ONCE: usize = 256;
 pub struct HeadIndex<'a> {
     head: &'a Head,
     postings: RwLockReadGuard<'a, Postings>,
+    /// Taken behind the postings: has the strings of all of them.
+    texts: Arc<Texts>,
 }
 
 impl Head {
     pub fn index(&self) -> HeadIndex<'_> {
-        HeadIndex { head: self, postings: self.postings.read().unwrap_or_else(PoisonError::into_inner) }
+        let postings = self.postings.read().unwrap_or_else(PoisonError::into_inner);
+        HeadIndex { head: self, postings, texts: self.symbols.texts() }
     }
     /// The series of ascending references; those gone meanwhile are left out.
     pub fn series_of(&self, refs: &[u32]) -> Vec<Arc<MemSeries>> {
@@ -37,14 +41,15 @@ impl Head {
     pub fn all_label_values(&self, name: &str) -> Vec<String> {
         let index = self.index();
         let values = self.symbols.lookup(name).and_then(|n| index.postings.values(n));
-        values.into_iter().flat_map(|v| v.keys()).map(|v| self.symbols.get(*v).to_owned()).collect()
+        values.into_iter().flat_map(|v| v.keys()).map(|v| index.texts.get(*v).to_owned()).collect()
     }
     /// Values of `name` among these series.
     pub fn label_values_of(&self, series: &[Arc<MemSeries>], name: &str) -> BTreeSet<String> {
         let Some(name) = self.symbols.lookup(name) else { return BTreeSet::new() };
         let ids: HashSet<u32> =
             series.iter().filter_map(|s| s.symbols().iter().find(|(n, _)| *n == name).map(|(_, v)| *v)).collect();
-        ids.into_iter().map(|v| self.symbols.get(v).to_owned()).collect()
+        let texts = self.symbols.texts();
+        ids.into_iter().map(|v| texts.get(v).to_owned()).collect()
     }
     /// Values of `name` that any of these ascending references has, found through the postings of each value: for few
     /// values among many series.
@@ -52,7 +57,7 @@ impl Head {
         let index = self.index();
         let values = self.symbols.lookup(name).and_then(|n| index.postings.values(n));
         let found = values.into_iter().flatten().filter(|(_, list)| list.has_any(refs));
-        found.map(|(v, _)| self.symbols.get(*v).to_owned()).collect()
+        found.map(|(v, _)| index.texts.get(*v).to_owned()).collect()
     }
     /// Values of `name` among the series of these ascending references.
     pub fn label_values_among(&self, refs: &[u32], name: &str) -> BTreeSet<String> {
@@ -63,7 +68,8 @@ impl Head {
         }
     }
     pub fn all_label_names(&self) -> BTreeSet<String> {
-        self.index().postings.names().map(|n| self.symbols.get(n).to_owned()).collect()
+        let index = self.index();
+        index.postings.names().map(|n| index.texts.get(n).to_owned()).collect()
     }
     /// Names of labels that any of the series of these ascending references has.
     pub fn label_names_among(&self, refs: &[u32]) -> BTreeSet<String> {
@@ -78,6 +84,7 @@ impl Head {
                 found.insert(name);
             }
         }
+        let texts = Arc::clone(&index.texts); // names that are asked for below are in the index now
         drop(index);
         for some in refs.chunks(SERIES_AT_ONCE) {
             if unknown.is_empty() {
@@ -87,7 +94,7 @@ impl Head {
                 found.extend(s.symbols().iter().map(|(n, _)| *n).filter(|n| unknown.remove(n)));
             }
         }
-        found.into_iter().map(|n| self.symbols.get(n).to_owned()).collect()
+        found.into_iter().map(|n| texts.get(n).to_owned()).collect()
     }
     /// Whether anything of the head's is deleted.
     pub fn has_deleted(&self) -> bool {
@@ -134,6 +141,10 @@ impl HeadIndex<'_> {
     pub fn postings(&self) -> &Postings {
         &self.postings
     }
+    /// The strings of the postings.
+    pub fn texts(&self) -> &Texts {
+        &self.texts
+    }
     fn found(&self, name: &str, value: &str) -> Option<&List> {
         let symbols = &self.head.symbols;
         self.postings.list(symbols.lookup(name)?, symbols.lookup(value)?)
@@ -168,7 +179,7 @@ impl LabelIndex for HeadIndex<'_> {
         let lists = values
             .iter()
             .filter(|(v, _)| {
-                let text = self.head.symbols.get(**v);
+                let text = self.texts.get(**v);
                 (prefixes.is_empty() || prefixes.iter().any(|p| text.starts_with(&**p))) && wanted(text)
             })
             .map(|(_, list)| list);
@@ -181,11 +192,11 @@ impl LabelIndex for HeadIndex<'_> {
         let name = self.head.symbols.lookup(name);
         let absent = wanted("");
         let mut known: HashMap<u32, bool> = HashMap::new(); // one test for each distinct value
+        let mut found = self.head.series_of(&series);
         let keep = |s: &Arc<MemSeries>| match name.and_then(|n| s.symbols().iter().find(|(a, _)| *a == n)) {
             None => absent,
-            Some((_, v)) => *known.entry(*v).or_insert_with(|| wanted(self.head.symbols.get(*v))),
+            Some((_, v)) => *known.entry(*v).or_insert_with(|| wanted(self.texts.get(*v))),
         };
-        let mut found = self.head.series_of(&series);
         found.retain({
             let mut keep = keep;
             move |s| keep(s)

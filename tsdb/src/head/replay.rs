@@ -287,7 +287,8 @@ impl Sink for Replay<'_> {
         self.head.note_ref(series_ref);
         let labels = Labels::from_pairs(pairs.iter().copied());
         // A snapshot of another time may call another series so: the log is the truth.
-        if Self::find(self.head, &self.aliases, series_ref).is_some_and(|s| !s.has_labels(&labels)) {
+        if Self::find(self.head, &self.aliases, series_ref).is_some_and(|s| !s.has_labels(&labels, &self.head.symbols))
+        {
             return None;
         }
         let (series, is_new) = self.known_series(series_ref, &labels)?;

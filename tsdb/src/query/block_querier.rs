@@ -67,13 +67,14 @@ impl Querier for BlockQuerier {
             }
             Err(e) => return Err(e),
         };
+        let (mint_ms, maxt_ms) = hints.within(self.mint_ms, self.maxt_ms);
         Ok(Box::new(BlockSeriesSet {
             ctx: ctx.clone(),
             _charge: charge,
             block: Arc::clone(&self.block),
             refs: refs.into_iter(),
-            mint_ms: self.mint_ms,
-            maxt_ms: self.maxt_ms,
+            mint_ms,
+            maxt_ms,
             limit: if hints.limit == 0 { usize::MAX } else { hints.limit },
             series_only: hints.series_only,
             given: 0,

@@ -16,7 +16,8 @@ use crate::error::{CUT, Error};
 use crate::head::head_chunks::OpenFile;
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
-use crate::head::series::{ChunkView, MemSeries};
+use crate::head::series::{ChunkView, MemSeries, SeriesLabels};
+use crate::head::symbols::Texts;
 use crate::head::{Head, Intervals};
 
 /// Bytes charged to the query for each selected series: its handle and iterator.
@@ -70,18 +71,20 @@ impl Querier for HeadQuerier {
         matchers: &[Matcher],
     ) -> Result<Box<dyn SeriesSet>, StorageError> {
         let (mut series, charge) = self.series(ctx, sorted, hints.resolved.as_deref(), matchers)?;
+        let texts = self.head.symbols.texts();
         if hints.limit > 0 {
             series.truncate(hints.limit);
         }
-        let newest_of = hints.newest_only.then(|| (hints.start_ms.max(self.mint_ms), hints.end_ms.min(self.maxt_ms)));
+        let (mint_ms, maxt_ms) = hints.within(self.mint_ms, self.maxt_ms);
         Ok(Box::new(HeadSeriesSet {
-            read: Arc::new(ReadContext { ctx: ctx.clone(), mint_ms: self.mint_ms, maxt_ms: self.maxt_ms }),
+            read: Arc::new(ReadContext { ctx: ctx.clone(), mint_ms, maxt_ms }),
             _charge: charge,
             series: series.into_iter(),
+            texts: SharedTexts(Arc::new(OfSelection(texts))),
             head: Arc::clone(&self.head),
             reader: Arc::clone(&self.reader),
             has_deleted: self.head.has_deleted(),
-            newest_of,
+            newest_of: hints.newest_only.then_some((mint_ms, maxt_ms)),
             series_only: hints.series_only,
             file: None,
             given: 0,
@@ -139,12 +142,13 @@ impl Querier for HeadQuerier {
                 list.push(Exemplar { labels: e.labels.clone(), value: e.value, t_ms: Some(e.t_ms) });
             }
         }
+        let texts = self.head.symbols.texts();
         let mut out: Vec<_> = wanted
             .into_values()
             .filter(|(_, list)| !list.is_empty())
             .map(|(s, mut exemplars)| {
                 exemplars.sort_by_key(|e| e.t_ms);
-                ExemplarSeries { labels: s.to_labels(), exemplars }
+                ExemplarSeries { labels: s.labels(&texts).to_labels(), exemplars }
             })
             .collect();
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -156,6 +160,7 @@ struct HeadSeriesSet {
     read: Arc<ReadContext>,
     _charge: Charge,
     series: std::vec::IntoIter<Arc<MemSeries>>,
+    texts: SharedTexts,
     head: Arc<Head>,
     reader: Arc<Reader>,
     /// Whether anything of the head's is deleted.
@@ -178,11 +183,30 @@ impl Drop for HeadSeriesSet {
     }
 }
 
+/// The strings of one selection: counted apart from the table's own references, which all queries share.
+#[derive(Clone)]
+struct SharedTexts(Arc<OfSelection>);
+
+struct OfSelection(Arc<Texts>);
+
+impl std::ops::Deref for SharedTexts {
+    type Target = Texts;
+    fn deref(&self) -> &Texts {
+        &self.0.0
+    }
+}
+
 /// What the iterators of a selection share.
 struct ReadContext {
     ctx: QueryContext,
     mint_ms: i64,
     maxt_ms: i64,
+}
+
+impl HeadSeriesSet {
+    fn labels(&self, series: Arc<MemSeries>) -> Arc<dyn LabelView> {
+        Arc::new(SeriesLabels { series, texts: self.texts.clone() })
+    }
 }
 
 impl SeriesSet for HeadSeriesSet {
@@ -206,7 +230,8 @@ impl SeriesSet for HeadSeriesSet {
                     continue;
                 }
                 self.given += 1;
-                return Some(Ok(Series { labels: series, samples: Box::new(Newest(Some((t_ms, value)))) }));
+                let samples = Box::new(Newest(Some((t_ms, value))));
+                return Some(Ok(Series { labels: self.labels(series), samples }));
             }
             let read = |at| self.head.file_chunk(at, &mut self.file);
             let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), read);
@@ -231,10 +256,10 @@ impl SeriesSet for HeadSeriesSet {
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
             let in_order = Box::new(ChunkIter { chunks: chunks.into_iter(), deleted, read: Arc::clone(&self.read) });
             if late.is_empty() {
-                return Some(Ok(Series { labels: series, samples: in_order }));
+                return Some(Ok(Series { labels: self.labels(series), samples: in_order }));
             }
-            let late = Series { labels: Arc::clone(&series) as _, samples: Box::new(OooIter::new(late)) };
-            return merge_series(vec![late, Series { labels: series, samples: in_order }]).map(Ok);
+            let late = Series { labels: self.labels(Arc::clone(&series)), samples: Box::new(OooIter::new(late)) };
+            return merge_series(vec![late, Series { labels: self.labels(series), samples: in_order }]).map(Ok);
         }
     }
 }

@@ -69,7 +69,8 @@ pub fn resolve<C>(
     let charge = admit(refs.len())?;
     let mut series = head.series_of(&refs);
     if sorted {
-        series.sort_by(|a, b| a.compare_labels(b));
+        let texts = head.symbols.texts();
+        series.sort_by(|a, b| a.compare_labels(b, &texts));
     }
     if let Some(kept) = kept {
         Selection::keep(kept, head, now, sorted, &series);

@@ -1,15 +1,17 @@
 //! Series (type 1): `u8 1 | { u64 ref | uvarint labels | { uvarint-prefixed name, value } }`.
+use std::borrow::Borrow;
+
 use ferula_model::LabelView;
 
 use super::body;
 use crate::encoding::{Malformed, Reader, put_str, put_uvarint};
 use crate::format::record::SERIES;
 
-pub fn encode<'a>(series: impl Iterator<Item = (u64, &'a dyn LabelView)>, out: &mut Vec<u8>) {
+pub fn encode<L: LabelView, B: Borrow<L>>(series: impl Iterator<Item = (u64, B)>, out: &mut Vec<u8>) {
     out.push(SERIES);
     for (r, labels) in series {
         out.extend_from_slice(&r.to_be_bytes());
-        put_labels(out, labels);
+        put_labels(out, labels.borrow());
     }
 }
 

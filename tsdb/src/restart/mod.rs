@@ -98,6 +98,7 @@ impl RestartIndex {
         // logged.
         let mut all = head.series.all();
         all.retain(|s| s.is_logged());
+        let texts = head.symbols.texts();
         let aliases: Vec<(u64, u64)> = head.aliases().into_iter().collect();
         let (bound, fresh) = head.mark(wal)?;
         let Some(fresh) = fresh else { return Err(Error::Invalid("too many new series at once".to_owned())) };
@@ -118,14 +119,14 @@ impl RestartIndex {
             Ok::<_, Error>(())
         };
         for series in &all {
-            table.add(series.series_ref(), &**series);
+            table.add(series.series_ref(), &series.labels(&texts));
             if table.series.len() + table.strings.len() > TABLE_BYTES {
                 flush(&mut out, &mut table)?;
             }
         }
         for (alias, series_ref) in aliases {
             if let Some(series) = head.series.by_ref(series_ref) {
-                table.add(alias, &*series);
+                table.add(alias, &series.labels(&head.symbols.texts()));
             }
         }
         flush(&mut out, &mut table)?;

@@ -155,7 +155,7 @@ fn filter(input: &[u8], keep: &Keep<'_>, stats: &mut Stats) -> Result<Option<Vec
                 }
             })?;
             any = !kept.is_empty();
-            record::series::encode(kept.iter().map(|(r, l)| (*r, l as &dyn ferula_model::LabelView)), &mut out);
+            record::series::encode::<ferula_model::Labels, _>(kept.iter().map(|(r, l)| (*r, l)), &mut out);
         }
         k @ (kind::SAMPLES | kind::SAMPLES_V2) => {
             let mut kept = Vec::new();

@@ -3,13 +3,14 @@
 //! Memory of an active float series with ten labels: 160 bytes here, 80 for the labels, 50 to 270 for the open chunk, 40
 //! for each full chunk's entry, and some 30 in the indices.
 use std::cmp::Ordering;
+use std::ops::Deref;
 use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ferula_fs::Mapping;
 use ferula_model::{LabelView, Labels};
 
-use super::symbols::Symbols;
+use super::symbols::{Symbols, Texts};
 use crate::chunk::{Encoding, xor};
 
 /// Upstream's limits: an XOR chunk is cut before it could exceed 1024 bytes, a histogram chunk aims at that size.
@@ -27,7 +28,6 @@ pub struct MemSeries {
     /// The reference: they fit into 32 bits.
     number: u32,
     pub hash: u64,
-    symbols: Arc<Symbols>,
     labels: Box<[(u32, u32)]>,
     /// Whether its series record is in the log. Whoever first commits a sample writes it.
     pub logged: AtomicBool,
@@ -56,7 +56,7 @@ impl Bytes {
     }
 }
 
-impl std::ops::Deref for Bytes {
+impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
@@ -101,8 +101,8 @@ pub struct ChunkView {
 }
 
 impl MemSeries {
-    pub fn new(series_ref: u32, hash: u64, symbols: Arc<Symbols>, labels: Box<[(u32, u32)]>) -> MemSeries {
-        MemSeries { number: series_ref, hash, symbols, labels, logged: AtomicBool::new(false), state: Mutex::default() }
+    pub fn new(series_ref: u32, hash: u64, labels: Box<[(u32, u32)]>) -> MemSeries {
+        MemSeries { number: series_ref, hash, labels, logged: AtomicBool::new(false), state: Mutex::default() }
     }
     pub fn series_ref(&self) -> u64 {
         u64::from(self.number)
@@ -119,8 +119,8 @@ impl MemSeries {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Label order. Equal symbols need not be read: series that are sorted have most of theirs in common.
-    pub fn compare_labels(&self, other: &MemSeries) -> Ordering {
-        let text = |a: u32, b: u32| self.symbols.get(a).cmp(other.symbols.get(b));
+    pub fn compare_labels(&self, other: &MemSeries, texts: &Texts) -> Ordering {
+        let text = |a: u32, b: u32| texts.get(a).cmp(texts.get(b));
         for ((n, v), (m, w)) in self.labels.iter().zip(&other.labels) {
             if n != m {
                 return text(*n, *m);
@@ -131,27 +131,39 @@ impl MemSeries {
         }
         self.labels.len().cmp(&other.labels.len())
     }
-    pub fn has_labels(&self, labels: &Labels) -> bool {
+    pub fn has_labels(&self, labels: &Labels, symbols: &Symbols) -> bool {
+        let texts = symbols.now();
         let mut mine = self.labels.iter();
-        labels
-            .iter()
-            .all(|(n, v)| mine.next().is_some_and(|(a, b)| self.symbols.get(*a) == n && self.symbols.get(*b) == v))
+        labels.iter().all(|(n, v)| mine.next().is_some_and(|(a, b)| texts.get(*a) == n && texts.get(*b) == v))
             && mine.next().is_none()
+    }
+    /// Its labels, read in `texts`, which was taken after the series.
+    pub fn labels<'a>(&'a self, texts: &'a Texts) -> SeriesLabels<&'a MemSeries, &'a Texts> {
+        SeriesLabels { series: self, texts }
     }
 }
 
-impl LabelView for MemSeries {
+/// The labels of a series, and the strings they are made of.
+#[derive(Debug)]
+pub struct SeriesLabels<S, T> {
+    pub series: S,
+    pub texts: T,
+}
+
+impl<S: Deref<Target = MemSeries> + Send + Sync, T: Deref<Target = Texts> + Send + Sync> LabelView
+    for SeriesLabels<S, T>
+{
     fn len(&self) -> usize {
-        self.labels.len()
+        self.series.labels.len()
     }
     fn pair(&self, i: usize) -> (&str, &str) {
-        self.labels.get(i).map_or(("", ""), |(n, v)| (self.symbols.get(*n), self.symbols.get(*v)))
+        self.series.labels.get(i).map_or(("", ""), |(n, v)| (self.texts.get(*n), self.texts.get(*v)))
     }
     fn stable_hash(&self) -> u64 {
-        self.hash
+        self.series.hash
     }
     fn interned(&self) -> Option<(u64, &[(u32, u32)])> {
-        Some((self.symbols.identity(), &self.labels))
+        Some((self.texts.identity(), &self.series.labels))
     }
 }
 
