@@ -165,7 +165,7 @@ impl Service {
     /// Why this section, valid as it is, cannot be sent through; None if it can.
     pub(super) fn obstacle(&self) -> Option<&'static str> {
         let asks =
-            |name| self.value("sigv4").and_then(|v| v.get(name)).and_then(Value::as_str).is_some_and(|t| t != "");
+            |name| self.value("sigv4").and_then(|v| v.get(name)).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
         match self.kind {
             SNS if asks("profile") => Some("sigv4.profile"),
             SNS if asks("role_arn") => Some("sigv4.role_arn"),

@@ -87,10 +87,12 @@ pub(super) fn publish(d: &Draft<'_>) -> Result<Outgoing, Failure> {
 /// Signs a request of [`publish`]; nothing that is signed may change afterwards.
 pub(super) fn sign(request: &mut Request, config: &config::Service, now_ms: i64) -> Result<(), SendError> {
     let refused = |why: &str| SendError::permanent(FailureReason::AuthError, why);
+    // A token belongs to the key that it came with.
+    let token: &[&str] = if setting(config, "access_key", &[]).is_empty() { &["AWS_SESSION_TOKEN"] } else { &[] };
     let credentials = Credentials {
         access_key: setting(config, "access_key", &["AWS_ACCESS_KEY_ID"]),
-        secret_key: Secret::new(&setting(config, "secret_key", &["AWS_SECRET_ACCESS_KEY"])),
-        session_token: Secret::new(&setting(config, "", &["AWS_SESSION_TOKEN"])),
+        secret_key: Secret::new(setting(config, "secret_key", &["AWS_SECRET_ACCESS_KEY"])),
+        session_token: Secret::new(setting(config, "", token)),
     };
     if credentials.access_key.is_empty() || credentials.secret_key.is_empty() {
         return Err(refused("SNS: neither the configuration nor the environment has an access key"));
