@@ -8,6 +8,7 @@ use crate::encoding::Malformed;
 pub mod float_histogram;
 pub mod histogram;
 pub mod histogram_layout;
+pub mod open;
 pub mod start_times;
 pub mod xor;
 pub mod xor2;

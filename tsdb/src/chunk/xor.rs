@@ -6,9 +6,9 @@
 //! xor:  0 = same | 10 + bits in the previous window | 11 + 5 bits leading zeros + 6 bits length (0 = 64) + bits
 //! ```
 //! Source: Prometheus 3.5 tsdb/docs/format/chunks.md and the golden files.
+use crate::encoding::Malformed;
 use crate::encoding::bits::{BitReader, put_wide};
 use crate::encoding::varbit::sign_extend;
-use crate::encoding::{Malformed, put_uvarint, put_varint};
 
 pub use super::xor_decode::{decode, decode_two};
 
@@ -56,38 +56,105 @@ impl Default for State {
     }
 }
 
+/// Where an encoder writes to: a buffer, or the open chunk of a series.
+pub trait Target {
+    /// Samples so far.
+    fn count(&self) -> u16;
+    /// Forgets everything.
+    fn begin(&mut self);
+    fn set_count(&mut self, count: u16);
+    fn put_bytes(&mut self, bytes: &[u8]);
+    /// Sets bits of the last byte.
+    fn or_into_last(&mut self, bits: u8);
+}
+
+impl Target for Vec<u8> {
+    fn count(&self) -> u16 {
+        super::sample_count(self)
+    }
+    fn begin(&mut self) {
+        self.clear();
+        self.extend_from_slice(&[0; HEADER]);
+    }
+    fn set_count(&mut self, count: u16) {
+        if let Some(header) = self.first_chunk_mut() {
+            *header = count.to_be_bytes();
+        }
+    }
+    #[inline]
+    fn put_bytes(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+    #[inline]
+    fn or_into_last(&mut self, bits: u8) {
+        if let Some(last) = self.last_mut() {
+            *last |= bits;
+        }
+    }
+}
+
 /// Appends one sample to `chunk`, which holds what this state wrote so far (empty at first). Times must increase.
 /// Cost: about 10 ns.
-pub fn append(chunk: &mut Vec<u8>, state: &mut State, t_ms: i64, value_bits: u64) {
-    let count = super::sample_count(chunk);
+pub fn append(chunk: &mut impl Target, state: &mut State, t_ms: i64, value_bits: u64) {
+    let count = chunk.count();
     let mut delta = 0u64;
     if count == 0 {
-        chunk.clear();
-        chunk.reserve_exact(32);
-        chunk.extend_from_slice(&[0, 0]);
-        put_varint(chunk, t_ms);
-        chunk.extend_from_slice(&value_bits.to_be_bytes());
+        chunk.begin();
+        varint((t_ms << 1) as u64 ^ (t_ms >> 63) as u64, |bytes| chunk.put_bytes(bytes));
+        chunk.put_bytes(&value_bits.to_be_bytes());
         state.free = 0;
         state.window = Window::NONE;
     } else {
         delta = t_ms.wrapping_sub(state.t_ms) as u64;
         let (mut time, mut width) = (0, 0);
         if count == 1 {
-            put_uvarint(chunk, delta);
+            varint(delta, |bytes| chunk.put_bytes(bytes));
         } else {
             (time, width) = dod_bits(delta.wrapping_sub(state.delta) as i64);
             if width > 40 {
-                put_wide(chunk, &mut state.free, time, width);
+                put(chunk, &mut state.free, time, width);
                 width = 0;
             }
         }
         let (value, bits) = xor_bits(&mut state.window, state.value_bits ^ value_bits);
-        put_wide(chunk, &mut state.free, time << bits | value, width + bits);
+        put(chunk, &mut state.free, time << bits | value, width + bits);
     }
     (state.t_ms, state.value_bits, state.delta) = (t_ms, value_bits, delta);
-    if let Some(header) = chunk.first_chunk_mut::<2>() {
-        *header = (count + 1).to_be_bytes();
+    chunk.set_count(count + 1);
+}
+
+/// Hands over `v` in groups of seven bits, the lowest first.
+fn varint(mut v: u64, mut put: impl FnMut(&[u8])) {
+    let (mut bytes, mut n) = ([0u8; 10], 0);
+    for byte in &mut bytes {
+        n += 1;
+        *byte = v as u8 & 0x7f | u8::from(v >= 0x80) << 7;
+        v >>= 7;
+        if v == 0 {
+            break;
+        }
     }
+    put(bytes.get(..n).unwrap_or(&bytes));
+}
+
+/// Writes the lowest `count <= 120` bits of `value`, from the highest on, behind `free` unused ones of the last byte.
+#[inline]
+fn put(chunk: &mut impl Target, free: &mut u8, value: u128, count: u32) {
+    if count == 0 {
+        return;
+    }
+    // The bits left-aligned, behind those that the last byte has.
+    let used = if *free == 0 { 0 } else { 8 - u32::from(*free) };
+    let total = used + count;
+    let bytes = total.div_ceil(8);
+    let aligned = (value << (128 - count) >> used).to_be_bytes();
+    let mut new = aligned.get(..bytes as usize).unwrap_or(&aligned);
+    if let (true, Some((first, rest))) = (used > 0, new.split_first()) {
+        chunk.or_into_last(*first);
+        new = rest;
+    }
+    chunk.put_bytes(new);
+    *free = (bytes * 8 - total) as u8;
 }
 
 /// The code of a difference of differences, and how many bits it has: at most 68.

@@ -24,7 +24,7 @@ impl State {
         if self.max_time() == Some(t_ms) {
             return Ok(false);
         }
-        if !self.chunk.is_empty() {
+        if self.has_open_floats() {
             self.cut(store);
         }
         if self.histogram_is_full(t_ms, rules) {

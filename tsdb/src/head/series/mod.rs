@@ -1,7 +1,7 @@
 //! One series of the head: its labels as symbols, its open chunk and its full ones.
 //!
-//! Memory of an active float series with ten labels: 160 bytes here, 80 for the labels, 50 to 270 for the open chunk, 40
-//! for each full chunk's entry, and some 30 in the indices.
+//! Memory of an active float series with ten labels: 192 bytes here, the newest 44 of the open chunk among them, 80 for the
+//! labels, none to 240 for the rest of the chunk, 40 for each full chunk's entry, and some 30 in the indices.
 use std::cmp::Ordering;
 use std::ops::Deref;
 use std::sync::atomic::{self, AtomicBool};
@@ -107,6 +107,10 @@ impl MemSeries {
     pub fn series_ref(&self) -> u64 {
         u64::from(self.number)
     }
+    /// Reads a little of what an append needs, without waiting for anybody.
+    pub(super) fn touch(&self) -> u32 {
+        self.number ^ u32::from(self.state.is_poisoned())
+    }
     /// Name and value symbols, in name order.
     pub fn symbols(&self) -> &[(u32, u32)] {
         &self.labels
@@ -169,9 +173,9 @@ impl<S: Deref<Target = MemSeries> + Send + Sync, T: Deref<Target = Texts> + Send
 
 #[cfg(test)]
 mod tests {
-    /// With the two counts of its `Arc` a series fills a block of 160 bytes: one field more costs every series 32.
+    /// With the two counts of its `Arc` a series fills a block of 192 bytes: one field more costs every series 32.
     #[test]
     fn a_series_stays_small() {
-        assert!(size_of::<super::State>() <= 96 && size_of::<super::MemSeries>() <= 144);
+        assert!(size_of::<super::State>() <= 136 && size_of::<super::MemSeries>() == 176);
     }
 }

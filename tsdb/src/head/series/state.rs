@@ -7,6 +7,7 @@ use ferula_storage::AppendError;
 use super::{Bytes, ChunkData, ChunkView, CutRules, FullChunk, Snapshot, XOR_MAX_BYTES, histograms};
 use crate::Error;
 use crate::chunk::histogram_layout::Header;
+use crate::chunk::open::OpenChunk;
 use crate::chunk::{Encoding, float_histogram, histogram, sample_count, xor, xor2};
 use crate::head::isolation::{Older, Reader, Trail};
 use crate::head::out_of_order::{LateSample, OutOfOrder};
@@ -58,11 +59,11 @@ pub(super) struct HistogramPart {
     pub last: Native,
 }
 
-/// Empty: no sample yet. 96 bytes.
+/// Empty: no sample yet. 136 bytes, 44 of which are the newest of the open chunk.
 #[derive(Debug)]
 pub struct State {
-    /// The open float chunk, empty if there is none.
-    pub(super) chunk: Vec<u8>,
+    /// The open float chunk, empty if there is none or it is an XOR2 one.
+    chunk: OpenChunk,
     pub full: Box<[FullChunk]>,
     extra: Option<Box<Extra>>,
     /// The open chunk takes no sample from here on.
@@ -75,17 +76,23 @@ pub struct State {
 /// What few series have.
 #[derive(Debug, Default)]
 struct Extra {
-    /// The encoder's state if the open float chunk is an XOR2 one.
-    xor2: Option<Box<xor2::State>>,
+    /// The open float chunk if it is an XOR2 one.
+    xor2: Option<Box<Xor2>>,
     histogram: Option<Box<HistogramPart>>,
     out_of_order: Option<Box<OutOfOrder>>,
     older: Older,
 }
 
+#[derive(Debug, Default)]
+struct Xor2 {
+    state: xor2::State,
+    chunk: Vec<u8>,
+}
+
 impl Default for State {
     fn default() -> State {
         State {
-            chunk: Vec::new(),
+            chunk: OpenChunk::default(),
             full: Box::default(),
             extra: None,
             next_cut_ms: i64::MIN,
@@ -116,7 +123,7 @@ impl State {
     fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
-    fn xor2(&self) -> Option<&xor2::State> {
+    fn xor2(&self) -> Option<&Xor2> {
         self.extra.as_ref()?.xor2.as_deref()
     }
     pub(super) fn histogram(&self) -> Option<&HistogramPart> {
@@ -161,16 +168,28 @@ impl State {
             _ => self.first_float_time(),
         }
     }
-    fn float_encoding(&self) -> Encoding {
-        if self.xor2().is_some() { Encoding::Xor2 } else { Encoding::Xor }
+    /// Number of samples and bytes of the open float chunk.
+    fn open_floats(&self) -> (u16, usize) {
+        match self.xor2() {
+            Some(x) => (sample_count(&x.chunk), x.chunk.len()),
+            None => (self.chunk.count(), self.chunk.len()),
+        }
+    }
+    pub(super) fn has_open_floats(&self) -> bool {
+        self.open_floats().0 > 0
     }
     /// Time of the first sample of the open float chunk.
     fn first_float_time(&self) -> Option<i64> {
-        let header = if self.xor2().is_some() { xor2::HEADER } else { xor::HEADER };
-        crate::encoding::Reader::new(self.chunk.get(header..)?).varint().ok()
+        match self.xor2() {
+            Some(x) => crate::encoding::Reader::new(x.chunk.get(xor2::HEADER..)?).varint().ok(),
+            None => self.chunk.first_time().ok(),
+        }
+    }
+    fn has_open(&self) -> bool {
+        self.has_open_floats() || self.is_histogram()
     }
     pub fn is_empty(&self) -> bool {
-        self.full.is_empty() && self.open_view().is_none() && self.out_of_order().is_none()
+        self.full.is_empty() && !self.has_open() && self.out_of_order().is_none()
     }
     /// Whether the newest sample is a histogram.
     pub fn is_histogram(&self) -> bool {
@@ -190,7 +209,7 @@ impl State {
 
     /// Time of the newest sample if that is a stale marker, and all samples are in chunks.
     pub fn stale_since(&self) -> Option<i64> {
-        let has_chunks = !self.full.is_empty() || self.open_view().is_some();
+        let has_chunks = !self.full.is_empty() || self.has_open();
         (has_chunks && self.out_of_order().is_none() && self.is_stale()).then_some(self.last.t_ms)
     }
     /// A series that comes back: it goes on behind its stale marker, which is in a block. To be called while it is empty.
@@ -244,8 +263,9 @@ impl State {
         if self.is_histogram() {
             self.cut(store);
         }
-        let n = sample_count(&self.chunk);
-        if n == 0 {
+        let (n, bytes) = self.open_floats();
+        let mut is_new = n == 0;
+        if is_new {
             self.next_cut_ms = range_end(t_ms, rules.chunk_range_ms);
         } else {
             if n == rules.samples_per_chunk / 4 {
@@ -253,19 +273,20 @@ impl State {
                 self.next_cut_ms = predicted_end(start, self.last.t_ms, self.next_cut_ms, 4.0);
             }
             // Twice the wanted number: then the prediction was wrong because samples come faster now.
-            let full = n >= rules.samples_per_chunk.saturating_mul(2) || self.chunk.len() > XOR_MAX_BYTES;
+            let full = n >= rules.samples_per_chunk.saturating_mul(2) || bytes > XOR_MAX_BYTES;
             if full || t_ms >= self.next_cut_ms {
                 self.cut(store);
                 self.next_cut_ms = range_end(t_ms, rules.chunk_range_ms);
+                is_new = true;
             }
         }
-        if self.chunk.is_empty() && rules.xor2 {
+        if is_new && rules.xor2 {
             self.extra().xor2 = Some(Box::default());
         }
         match self.extra.as_mut().and_then(|x| x.xor2.as_mut()) {
             None => xor::append(&mut self.chunk, &mut self.last, t_ms, bits),
-            Some(state) => {
-                xor2::append(&mut self.chunk, state, start_ms, t_ms, bits);
+            Some(x) => {
+                xor2::append(&mut x.chunk, &mut x.state, start_ms, t_ms, bits);
                 (self.last.t_ms, self.last.value_bits) = (t_ms, bits);
             }
         }
@@ -284,13 +305,13 @@ impl State {
 
     fn take_open(&mut self) -> Option<FullChunk> {
         let maxt_ms = self.last.t_ms;
-        if !self.chunk.is_empty() {
-            let (mint_ms, encoding) = (self.first_float_time().unwrap_or(maxt_ms), self.float_encoding());
-            let chunk = std::mem::take(&mut self.chunk);
-            if let Some(extra) = &mut self.extra {
-                extra.xor2 = None;
-                self.trim_extra();
-            }
+        if self.has_open_floats() {
+            let mint_ms = self.first_float_time().unwrap_or(maxt_ms);
+            let (encoding, chunk) = match self.extra.as_mut().and_then(|x| x.xor2.take()) {
+                Some(x) => (Encoding::Xor2, x.chunk),
+                None => (Encoding::Xor, std::mem::take(&mut self.chunk).to_bytes()),
+            };
+            self.trim_extra();
             return Some(FullChunk {
                 mint_ms,
                 maxt_ms,
@@ -318,13 +339,16 @@ impl State {
     }
 
     /// Encoding, first time and bytes of the open chunk.
-    fn open_view(&self) -> Option<(Encoding, i64, &[u8])> {
+    fn open_view(&self) -> Option<(Encoding, i64, Arc<[u8]>)> {
+        if let Some(x) = self.xor2() {
+            return Some((Encoding::Xor2, self.first_float_time()?, Arc::from(&x.chunk[..])));
+        }
         if !self.chunk.is_empty() {
-            return Some((self.float_encoding(), self.first_float_time()?, &self.chunk));
+            return Some((Encoding::Xor, self.first_float_time()?, Arc::from(self.chunk.to_bytes())));
         }
         let part = self.histogram()?;
         let open = part.open.as_ref()?;
-        Some((open.encoding(), part.mint_ms, open.bytes()))
+        Some((open.encoding(), part.mint_ms, Arc::from(open.bytes())))
     }
 
     /// Chunks that overlap the inclusive range, without what the reader must not see. `None`: no reader, everything.
@@ -341,11 +365,11 @@ impl State {
         let wanted = self.full.len() - self.full.partition_point(|c| c.maxt_ms < mint_ms);
         let mut chunks = Vec::with_capacity(wanted + 1);
         if let Some((encoding, first, bytes)) = self.open_view() {
-            let samples = usize::from(encoding.count(bytes));
+            let samples = usize::from(encoding.count(&bytes));
             let visible = samples.saturating_sub(hidden);
             hidden = hidden.saturating_sub(samples);
             if visible > 0 && first <= maxt_ms && self.last.t_ms >= mint_ms {
-                let data = Bytes::Memory(Arc::from(bytes));
+                let data = Bytes::Memory(bytes);
                 chunks.push(ChunkView { encoding, data, visible, mint_ms: first, maxt_ms: self.last.t_ms });
             }
         }
@@ -371,7 +395,7 @@ impl State {
     /// The newest sample, when it is a float, not after `maxt_ms` and visible to `reader`, and nothing came out of order.
     pub fn newest_float(&self, maxt_ms: i64, reader: &Reader) -> Option<(i64, f64)> {
         let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
-        let is_plain = !self.chunk.is_empty() && self.xor2().is_none() && self.out_of_order().is_none();
+        let is_plain = !self.chunk.is_empty() && self.out_of_order().is_none();
         let is_seen = is_plain && self.last.t_ms <= maxt_ms && self.trail.hidden(older, reader) == 0;
         is_seen.then(|| (self.last.t_ms, f64::from_bits(self.last.value_bits)))
     }
@@ -419,7 +443,7 @@ impl State {
     /// During replay: whether a sample of the log is in an adopted chunk. The log is the truth: a sample that goes on in
     /// order but falls between two chunks shows that one is missing, and the chunks after the gap are given up.
     pub fn is_covered(&mut self, t_ms: i64) -> bool {
-        if !self.has_samples() || t_ms > self.last.t_ms || self.open_view().is_some() {
+        if !self.has_samples() || t_ms > self.last.t_ms || self.has_open() {
             return false;
         }
         if t_ms <= self.next_cut_ms {
@@ -443,6 +467,6 @@ impl State {
         self.full.get(at).filter(|c| c.mint_ms <= t_ms).map(|c| (c.mint_ms, c.maxt_ms))
     }
     pub fn chunk_count(&self) -> usize {
-        self.full.len() + usize::from(self.open_view().is_some())
+        self.full.len() + usize::from(self.has_open())
     }
 }
