@@ -71,6 +71,52 @@ fn a_batch_is_applied_in_the_order_it_came() {
 }
 
 #[test]
+fn what_was_expected_decides_nothing() {
+    let db = open(Arc::new(Faulty::default()), Path::new(DIR), options());
+    // More than a page of references, so that expectations cross pages.
+    let all: Vec<Labels> = (0..600).map(|i| labels(&format!("__name__=x,i={i},same=for_all"))).collect();
+    let mut app = db.appender();
+    let refs: Vec<SeriesRef> = all.iter().map(|l| add(&mut *app, l, 0, 1000, Value::Float(1.0)).unwrap()).collect();
+    app.commit(Durability::Written).unwrap();
+    let (unknown, plain) = (SeriesRef(999_999), AppendOptions::default());
+    let mut app = db.appender();
+    // Right, with gaps, in another order, of series that are not there, too short; and new series in between.
+    let expectations: [Vec<SeriesRef>; 6] = [
+        refs.clone(),
+        refs.iter().copied().step_by(3).collect(),
+        refs.iter().copied().rev().collect(),
+        vec![unknown, refs[1], SeriesRef::NONE, refs[0]],
+        refs[..2].to_vec(),
+        Vec::new(),
+    ];
+    for (round, expected) in expectations.iter().enumerate() {
+        let t = 2000 + round as i64;
+        app.expect(expected);
+        for (i, (r, l)) in refs.iter().zip(&all).enumerate() {
+            if i % 100 == 7 {
+                let new = labels(&format!("__name__=new,i={i},round={round},same=for_all"));
+                add(&mut *app, &new, 0, t, Value::Float(i as f64)).unwrap();
+            }
+            let given = if i % 50 == 3 {
+                add(&mut *app, l, 0, t, Value::Float(i as f64))
+            } else {
+                app.append(*r, None, 0, t, Value::Float(i as f64), &plain)
+            };
+            assert_eq!(given, Ok(*r));
+        }
+        app.expect(expected);
+        assert_eq!(app.append(unknown, None, 0, t, Value::Float(0.0), &plain), Err(AppendError::UnknownSeries));
+    }
+    app.commit(Durability::Written).unwrap();
+    let content = read_all(&*db);
+    assert_eq!(content.len(), 600 + 6 * expectations.len());
+    for (i, l) in all.iter().enumerate() {
+        let rounds: String = (0..expectations.len()).map(|r| format!(" {}={i}", 2000 + r)).collect();
+        assert_eq!(floats(&content, l), format!("1000=1{rounds}"));
+    }
+}
+
+#[test]
 fn start_times_survive_restart_and_compaction() {
     let options = Options {
         start_times: true,

@@ -377,10 +377,22 @@ impl PackedWriter {
     }
 }
 
-/// Changes a label set: sets and deletes by name, then builds. Kept sorted, so that building is one pass.
+/// Changes a label set: sets and deletes by name, then builds. Kept sorted, so that building is one pass. All strings are in
+/// one text, which only grows until [`LabelsBuilder::clear`]: a new series costs two allocations here, not two a label.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
-    pairs: Vec<(String, String)>,
+    text: String,
+    pairs: Vec<(Place, Place)>,
+}
+
+/// Where a string lies in the builder's text: start and length.
+#[derive(Clone, Copy, Debug)]
+struct Place(u32, u32);
+
+impl Place {
+    fn of(self, text: &str) -> &str {
+        text.get(self.0 as usize..self.0 as usize + self.1 as usize).unwrap_or("")
+    }
 }
 
 impl LabelsBuilder {
@@ -388,19 +400,32 @@ impl LabelsBuilder {
         Self::default()
     }
     pub fn from_view(labels: &dyn LabelView) -> Self {
-        let mut pairs = Vec::with_capacity(labels.len() + 2);
-        labels.each(&mut |n, v| pairs.push((n.to_owned(), v.to_owned())));
-        LabelsBuilder { pairs }
+        let mut b = LabelsBuilder::new();
+        labels.each(&mut |n, v| {
+            let pair = (b.put(n), b.put(v));
+            b.pairs.push(pair);
+        });
+        b
     }
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
         self.pairs.clear();
+        self.text.clear();
+    }
+    fn put(&mut self, s: &str) -> Place {
+        let start = self.text.len() as u32; // labels come from lines and requests of some MiB
+        self.text.push_str(s);
+        Place(start, s.len() as u32)
     }
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.pairs.binary_search_by(|(n, _)| n.as_str().cmp(name))
+        // Names mostly come in order.
+        match self.pairs.last() {
+            Some((last, _)) if last.of(&self.text) < name => Err(self.pairs.len()),
+            _ => self.pairs.binary_search_by(|(n, _)| n.of(&self.text).cmp(name)),
+        }
     }
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.find(name).ok().map(|i| self.pairs[i].1.as_str())
+        self.find(name).ok().map(|i| self.pairs[i].1.of(&self.text))
     }
     /// Sets `name` to `value`; an empty value deletes.
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
@@ -408,12 +433,12 @@ impl LabelsBuilder {
             (Ok(i), true) => {
                 self.pairs.remove(i);
             }
-            (Ok(i), false) => {
-                self.pairs[i].1.clear();
-                self.pairs[i].1.push_str(value);
-            }
+            (Ok(i), false) => self.pairs[i].1 = self.put(value),
             (Err(_), true) => {}
-            (Err(i), false) => self.pairs.insert(i, (name.to_owned(), value.to_owned())),
+            (Err(i), false) => {
+                let pair = (self.put(name), self.put(value));
+                self.pairs.insert(i, pair);
+            }
         }
         self
     }
@@ -421,10 +446,11 @@ impl LabelsBuilder {
         self.set(name, "")
     }
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
-        self.pairs.retain(|(n, v)| keep(n, v));
+        let text = &self.text;
+        self.pairs.retain(|(n, v)| keep(n.of(text), v.of(text)));
     }
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+        self.pairs.iter().map(|(n, v)| (n.of(&self.text), v.of(&self.text)))
     }
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
@@ -471,6 +497,19 @@ mod tests {
             prop_assert_eq!(l.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>(),
                 map.clone().into_iter().collect::<Vec<_>>());
             prop_assert_eq!(LabelsBuilder::from_view(&l).labels(), l);
+        }
+
+        #[test]
+        fn builds_what_a_map_would(changes in proptest::collection::vec(("[a-e]{0,2}", "[x-z]{0,3}"), 0..40), drop in "[a-e]") {
+            let (mut b, mut map) = (LabelsBuilder::new(), std::collections::BTreeMap::new());
+            for (name, value) in &changes {
+                b.set(name, value);
+                if value.is_empty() { map.remove(name) } else { map.insert(name.clone(), value.clone()) };
+                prop_assert_eq!(b.get(name), map.get(name).map(String::as_str));
+            }
+            b.retain(|n, _| !n.starts_with(&drop));
+            map.retain(|n, _| !n.starts_with(&drop));
+            prop_assert_eq!((b.len(), b.labels()), (map.len(), Labels::from_pairs(map.iter())));
         }
     }
 }

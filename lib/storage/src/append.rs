@@ -28,6 +28,12 @@ pub trait Appender: Send {
         options: &AppendOptions<'_>,
     ) -> Result<SeriesRef, AppendError>;
 
+    /// The series of the samples that probably come next, in that order. A store may find many together, which is cheaper
+    /// than one by one; nothing else follows from it.
+    fn expect(&mut self, series: &[SeriesRef]) {
+        let _ = series;
+    }
+
     /// Adds a zero at `start_ms`, when the counter or histogram began to count whose sample at `t_ms` is appended next;
     /// `like` says of which kind it is. `series`, `labels` and `options` as in [`Appender::append`]. Refused, which is no
     /// incident and not counted, unless it is older than that sample, newer than what the series has, and within the

@@ -110,7 +110,7 @@ fn add_line(
             return Ok(());
         }
     }
-    let known = if sample.expected { samples.cache.take_expected() } else { samples.cache.find(sample.series) };
+    let known = if sample.expected { samples.take_expected() } else { samples.cache.find(sample.series) };
     let incoming = Incoming {
         key: sample.series,
         value: Value::Float(sample.value),
@@ -190,8 +190,9 @@ impl FamilySink for Sink<'_, '_, '_> {
                 return Ok(());
             }
         }
-        let cache = &mut *self.samples.cache;
-        let known = if cache.is_expected(series.key) { cache.take_expected() } else { cache.find(series.key) };
+        let samples = &mut self.samples;
+        let is_expected = samples.cache.is_expected(series.key);
+        let known = if is_expected { samples.take_expected() } else { samples.cache.find(series.key) };
         let incoming = Incoming { key: series.key, value: series.value, t_ms, start_ms, exemplars };
         let pass = self.samples.pass;
         self.samples.add(known, &incoming, &mut |family| resolve(&mut pairs(), family, pass.job, pass.target))

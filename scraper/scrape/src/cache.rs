@@ -64,6 +64,8 @@ pub(crate) struct Cache {
     order: Vec<u32>,
     pass: u32,
     cursor: usize,
+    /// Place in `order` up to which series were announced.
+    announced: usize,
     /// The new order, from the first line on that was not where it was.
     deviated: Option<Vec<u32>>,
     /// Series tracked by entries that a configuration change swept away.
@@ -72,6 +74,9 @@ pub(crate) struct Cache {
     /// Entries that relabelling dropped.
     dropped: usize,
 }
+
+/// Series that are announced at a time.
+const ANNOUNCED: usize = 64;
 
 /// How a pass over a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +98,7 @@ impl Default for Cache {
             order: Vec::new(),
             pass: 0,
             cursor: 0,
+            announced: 0,
             deviated: None,
             orphans: Vec::new(),
             entries_after_success: 0,
@@ -111,6 +117,7 @@ impl Cache {
     pub(crate) fn begin(&mut self) {
         self.pass += 1;
         self.cursor = 0;
+        self.announced = 0;
         self.deviated = None;
     }
 
@@ -135,6 +142,19 @@ impl Cache {
             order.push(id);
         }
         Some(Id(id))
+    }
+
+    /// The series of the lines that come next if all goes on as last time, every so many lines.
+    pub(crate) fn announce(&mut self, out: &mut Vec<SeriesRef>) -> bool {
+        if self.cursor < self.announced && self.cursor + ANNOUNCED >= self.announced {
+            return false;
+        }
+        out.clear();
+        let coming = self.order.get(self.cursor..).unwrap_or_default().iter().take(ANNOUNCED);
+        let of = |id: &u32| self.entries.get(*id as usize).map(|e| e.series);
+        out.extend(coming.filter_map(of).filter(|s| !s.is_none()));
+        self.announced = self.cursor + ANNOUNCED;
+        true
     }
 
     /// The line was another one.

@@ -26,6 +26,7 @@ pub(crate) struct State {
     pub report: ReportSeries,
     pub account: Account,
     stale: Vec<SeriesRef>,
+    announced: Vec<SeriesRef>,
     starts: TriedStarts,
 }
 
@@ -84,6 +85,7 @@ impl State {
             report: ReportSeries::default(),
             account,
             stale: Vec::new(),
+            announced: Vec::new(),
             starts: TriedStarts::default(),
         }
     }
@@ -114,9 +116,10 @@ impl State {
         piece: Piece<'_>,
     ) -> Result<usize, ScrapeError> {
         let Batch { app, counts, appended, over_limit, collector, progress } = batch;
-        let State { cache, account, starts, .. } = self;
+        let State { cache, account, starts, announced, .. } = self;
         let (app, budgets) = (app.as_mut(), pass.budgets());
-        let samples = Samples { cache, app, families, pass, account, starts, budgets, counts, appended, over_limit };
+        let samples =
+            Samples { cache, app, families, pass, account, starts, announced, budgets, counts, appended, over_limit };
         match piece.syntax {
             Syntax::Protobuf => crate::bodies::append_protobuf(samples, collector, progress, piece),
             _ => crate::bodies::append_text(samples, collector, progress, piece),
@@ -238,6 +241,7 @@ pub(crate) struct Samples<'p, 'a> {
     pub pass: &'p Pass<'a>,
     account: &'p mut Account,
     starts: &'p mut TriedStarts,
+    announced: &'p mut Vec<SeriesRef>,
     budgets: budget::Limits,
     counts: &'p mut Counts,
     appended: &'p mut u64,
@@ -245,6 +249,14 @@ pub(crate) struct Samples<'p, 'a> {
 }
 
 impl Samples<'_, '_> {
+    /// The entry of the line that comes now, which is the expected one.
+    pub(crate) fn take_expected(&mut self) -> Option<Id> {
+        if self.cache.announce(self.announced) {
+            self.app.expect(self.announced);
+        }
+        self.cache.take_expected()
+    }
+
     /// Takes one sample. `known` is its entry in the cache; otherwise `resolve` says what the line means, and it is asked
     /// for nothing else.
     pub(crate) fn add(

@@ -171,8 +171,8 @@ impl Collector {
             key.extend_from_slice(text.as_bytes());
             key.push(0xff);
         }
-        let cache = &mut *samples.cache;
-        let known = if cache.is_expected(&key) { cache.take_expected() } else { cache.find(&key) };
+        let is_expected = samples.cache.is_expected(&key);
+        let known = if is_expected { samples.take_expected() } else { samples.cache.find(&key) };
         let incoming = Incoming { key: &key, value, t_ms: self.t_ms, start_ms: self.start_ms, exemplars: &exemplars };
         let (pass, labels) = (samples.pass, &self.labels);
         samples.add(known, &incoming, &mut |family| {

@@ -21,6 +21,10 @@ pub struct HeadAppender {
     pub(super) batch: Batch,
     /// Decided by the first sample.
     appendable_from: Option<i64>,
+    /// Series of samples that probably come next, the last of them first.
+    expected: Vec<Arc<MemSeries>>,
+    /// The next new series is probably much like it.
+    created_last: Option<Arc<MemSeries>>,
 }
 
 #[derive(Default)]
@@ -100,7 +104,7 @@ impl HeadAppender {
         add(&head.counts.appenders, 1);
         let samples = head.spare_batch();
         let batch = Batch { samples, mint_ms: i64::MAX, maxt_ms: i64::MIN, ..Batch::default() };
-        HeadAppender { head, batch, appendable_from: None }
+        HeadAppender { head, batch, appendable_from: None, expected: Vec::new(), created_last: None }
     }
 
     fn series(
@@ -109,10 +113,14 @@ impl HeadAppender {
         labels: Option<&Labels>,
         options: &AppendOptions<'_>,
     ) -> Result<Arc<MemSeries>, AppendError> {
-        if !series.is_none()
-            && let Some(found) = self.head.series.by_ref(series.0)
-        {
-            return Ok(found);
+        if !series.is_none() {
+            if let Some(next) = self.expected.pop_if(|s| s.series_ref() == series.0) {
+                return Ok(next);
+            }
+            self.expected.clear();
+            if let Some(found) = self.head.series.by_ref(series.0) {
+                return Ok(found);
+            }
         }
         let labels = labels.ok_or_else(|| {
             add(&self.head.counts.series_not_found, 1);
@@ -124,8 +132,11 @@ impl HeadAppender {
         if options.existing_series_only {
             return self.head.series_of_labels(labels).ok_or(AppendError::SeriesBudget);
         }
-        let (found, is_new) = self.head.get_or_create(labels)?;
-        self.batch.created += u64::from(is_new);
+        let (found, is_new) = self.head.get_or_create(labels, self.created_last.as_deref())?;
+        if is_new {
+            self.batch.created += 1;
+            self.created_last = Some(Arc::clone(&found));
+        }
         Ok(found)
     }
 
@@ -261,6 +272,12 @@ impl Appender for HeadAppender {
         }
         self.push(series, start_ms, t_ms, value);
         Ok(id)
+    }
+
+    fn expect(&mut self, series: &[SeriesRef]) {
+        self.expected.clear();
+        self.head.series.fetch(series.iter().map(|s| s.0), &mut self.expected);
+        self.expected.reverse();
     }
 
     fn append_start_zero(

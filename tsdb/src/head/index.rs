@@ -60,6 +60,24 @@ impl SeriesIndex {
             }
         }
     }
+    /// The series of references in any order, as far as they are here, to be used soon.
+    pub fn fetch(&self, refs: impl Iterator<Item = u64> + Clone, out: &mut Vec<Arc<MemSeries>>) {
+        let mut refs = refs.peekable();
+        while let Some(first) = refs.peek().copied() {
+            let page = split(first).0;
+            let pages = self.pages(page).read().unwrap_or_else(PoisonError::into_inner);
+            let found = pages.get(&page);
+            let mut here = refs.clone();
+            let slots = std::iter::from_fn(|| here.next_if(|r| split(*r).0 == page))
+                .filter_map(|r| found.and_then(|p| p.get(split(r).1)).and_then(|s| s.as_ref()));
+            // Counting a reference is a barrier: a series that is not in the processor's cache would be waited for one
+            // after the other. Reading first has many of them on their way at once.
+            std::hint::black_box(slots.map(|s| s.touch()).fold(0, |a, b| a ^ b));
+            while let Some(r) = refs.next_if(|r| split(*r).0 == page) {
+                out.extend(found.and_then(|p| p.get(split(r).1)).and_then(|s| s.clone()));
+            }
+        }
+    }
     pub fn by_labels(&self, hash: u64, labels: &Labels, symbols: &Symbols) -> Option<Arc<MemSeries>> {
         let table = self.by_hash[hash as usize % HASH_STRIPES].lock().unwrap_or_else(PoisonError::into_inner);
         table.find(hash, |s| s.hash == hash && s.has_labels(labels, symbols)).cloned()
@@ -105,12 +123,20 @@ impl SeriesIndex {
     /// Every series, in ascending order of reference.
     pub fn all(&self) -> Vec<Arc<MemSeries>> {
         let mut out = Vec::new();
-        for pages in &self.by_ref {
-            let pages = pages.read().unwrap_or_else(PoisonError::into_inner);
-            out.extend(pages.values().flat_map(|p| p.iter().flatten().cloned()));
-        }
-        out.sort_unstable_by_key(|s| s.series_ref());
+        self.each(|s| out.push(Arc::clone(s)));
         out
+    }
+    /// Looks at every series, in ascending order of reference. The visitor must not come back here.
+    pub fn each(&self, mut visit: impl FnMut(&Arc<MemSeries>)) {
+        let pages = |stripe: &RwLock<HashMap<u64, Page>>| -> Vec<u64> {
+            stripe.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        };
+        let mut numbers: Vec<u64> = self.by_ref.iter().flat_map(pages).collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let pages = self.pages(number).read().unwrap_or_else(PoisonError::into_inner);
+            pages.get(&number).into_iter().flat_map(|p| p.iter().flatten()).for_each(&mut visit);
+        }
     }
     /// Takes out the series if `dead` says so while nobody else can reach it: no appender holds it.
     pub fn remove_if(&self, series: &Arc<MemSeries>, dead: impl FnOnce(&MemSeries) -> bool) -> bool {

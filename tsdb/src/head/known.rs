@@ -71,7 +71,7 @@ impl Head {
         if labels.is_empty() {
             return false;
         }
-        let Ok((series, is_new)) = self.create(labels, Some(series_ref)) else { return false };
+        let Ok((series, is_new)) = self.create(labels, Some(series_ref), None) else { return false };
         series.logged.store(true, Ordering::Release);
         if series.series_ref() != series_ref {
             self.add_alias(series_ref, series.series_ref());

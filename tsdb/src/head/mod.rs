@@ -297,8 +297,12 @@ impl Head {
     }
 
     /// The series of these labels, created if need be under the next free reference.
-    pub(crate) fn get_or_create(&self, labels: &Labels) -> Result<(Arc<MemSeries>, bool), AppendError> {
-        self.create(labels, None)
+    pub(crate) fn get_or_create(
+        &self,
+        labels: &Labels,
+        like: Option<&MemSeries>,
+    ) -> Result<(Arc<MemSeries>, bool), AppendError> {
+        self.create(labels, None, like)
     }
 
     /// As [`Head::get_or_create`]; a new series takes the reference given.
@@ -306,6 +310,7 @@ impl Head {
         &self,
         labels: &Labels,
         series_ref: Option<u64>,
+        like: Option<&MemSeries>,
     ) -> Result<(Arc<MemSeries>, bool), AppendError> {
         let hash = labels.stable_hash();
         let _creating = self.creating.read().unwrap_or_else(PoisonError::into_inner);
@@ -313,11 +318,7 @@ impl Head {
             if self.series_count() >= self.max_series {
                 return Err(AppendError::SeriesBudget);
             }
-            let mut pairs = Vec::with_capacity(labels.len());
-            for (n, v) in labels.iter() {
-                let intern = |s| self.symbols.intern(s).ok_or(AppendError::SeriesBudget);
-                pairs.push((intern(n)?, intern(v)?));
-            }
+            let pairs = self.intern(labels, like).ok_or(AppendError::SeriesBudget)?;
             let series_ref = match series_ref {
                 Some(r) => {
                     self.note_ref(r);
@@ -327,7 +328,7 @@ impl Head {
             };
             // References have 32 bits.
             let series_ref = u32::try_from(series_ref).map_err(|_| AppendError::SeriesBudget)?;
-            let new = MemSeries::new(series_ref, hash, pairs.into_boxed_slice());
+            let new = MemSeries::new(series_ref, hash, pairs);
             if let Some(last_ms) = self.released.last_ms(hash) {
                 new.state().begin_behind(last_ms);
             }
@@ -342,6 +343,26 @@ impl Head {
             self.generation.fetch_add(1, Ordering::AcqRel);
         }
         Ok((series, is_new))
+    }
+
+    /// Symbols of the labels. Those that `like` has too, most of them where it is of the same target, need no looking up:
+    /// whoever holds a series has its strings.
+    fn intern(&self, labels: &Labels, like: Option<&MemSeries>) -> Option<Box<[(u32, u32)]>> {
+        let texts = self.symbols.now();
+        let mut theirs = like.map_or(&[][..], MemSeries::symbols);
+        let mut pairs = Vec::with_capacity(labels.len());
+        for (name, value) in labels.iter() {
+            let same = theirs.iter().position(|(n, _)| texts.get(*n) == name).and_then(|i| theirs.get(i..));
+            let (mut known_name, mut known_value) = (None, None);
+            if let Some([(n, v), rest @ ..]) = same {
+                theirs = rest;
+                known_name = Some(*n);
+                known_value = Some(*v).filter(|v| texts.get(*v) == value);
+            }
+            let name = known_name.or_else(|| self.symbols.intern(name))?;
+            pairs.push((name, known_value.or_else(|| self.symbols.intern(value))?));
+        }
+        Some(pairs.into_boxed_slice())
     }
 
     /// The strings that labels are made of.

@@ -72,11 +72,13 @@ impl Head {
     pub(crate) fn stale_series(&self, upto_ms: i64) -> (Vec<Stale>, Vec<Stale>) {
         let in_use = self.released.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         let with_exemplars = |s: &MemSeries| self.exemplars().has_series(s.series_ref());
-        let stale = self.series.all().into_iter().filter_map(|s| {
-            let last_ms = s.state().stale_since().filter(|t| *t <= upto_ms)?;
-            (!with_exemplars(&s)).then_some((s, last_ms))
+        let mut stale: Vec<Stale> = Vec::new();
+        self.series.each(|s| {
+            let last_ms = s.state().stale_since().filter(|t| *t <= upto_ms);
+            stale.extend(last_ms.map(|t| (Arc::clone(s), t)));
         });
-        stale.partition(|(s, last_ms)| in_use.get(&s.series_ref()) != Some(last_ms))
+        stale.retain(|(s, _)| !with_exemplars(s));
+        stale.into_iter().partition(|(s, last_ms)| in_use.get(&s.series_ref()) != Some(last_ms))
     }
 
     /// Takes series that are in a block out of the head, as far as nobody uses them and nothing has been added. Those in use

@@ -168,7 +168,7 @@ impl<'a> Replay<'a> {
         if labels.is_empty() {
             return None;
         }
-        let (series, is_new) = self.head.create(labels, Some(series_ref)).ok()?;
+        let (series, is_new) = self.head.create(labels, Some(series_ref), None).ok()?;
         self.stats.series += u64::from(is_new);
         series.logged.store(true, Ordering::Release);
         if is_new {

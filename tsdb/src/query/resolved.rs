@@ -89,7 +89,7 @@ mod tests {
         let head = Head::new(&Options::default(), None);
         let add = |metric: &str, i: u32| {
             let labels = Labels::from_pairs([("__name__", metric), ("i", &i.to_string())]);
-            head.get_or_create(&labels).unwrap().0
+            head.get_or_create(&labels, None).unwrap().0
         };
         let found = |kept: &Resolved, m: &[Matcher], sorted: bool| -> Vec<u64> {
             let (series, ()) = resolve(&head, m, sorted, Some(kept), |_| Ok(())).unwrap();

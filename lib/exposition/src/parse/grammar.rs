@@ -7,6 +7,7 @@ use ferula_model::{Exemplar, Labels, MetricType};
 use super::lexer::{Lexer, State, Token};
 use super::number::{self, NumberError};
 use super::start::Ahead;
+use super::text::{metric_type, normalised, unescape};
 use super::{Entry, Limits, ParseError, Progress, Sample, Syntax, cut, quote_bytes};
 
 /// Reads one body from front to back. After an error or the end it stays there.
@@ -25,33 +26,14 @@ pub struct Parser<'a> {
     /// Name and label spans of the last sample; filled by the full parse only.
     pub(super) name: Option<Range<usize>>,
     pub(super) labels: Vec<LabelSpan>,
-    exemplar: Option<ExemplarSpan>,
+    pub(super) exemplar: Option<ExemplarSpan>,
     exemplar_labels: Vec<LabelSpan>,
-    done: bool,
+    pub(super) done: bool,
     /// More of the body comes after `lexer.body`.
     pub(super) is_partial: bool,
     /// Of the pieces before.
     lines_before: usize,
     pub(super) has_ended: bool,
-}
-
-/// What a reader remembers of the body before, for [`Parser::next_known`].
-pub trait KnownLines {
-    /// How long the series is that begins `rest`, the body from a line's start on, if it is one returned in
-    /// [`Sample::series`] earlier.
-    fn series(&mut self, rest: &[u8]) -> Option<usize>;
-    /// Whether a line that begins with `#`, its line break included, is one that was read before, and then which type it
-    /// declares, if it declares one.
-    fn metadata(&mut self, line: &[u8]) -> Option<Option<MetricType>>;
-}
-
-impl<F: FnMut(&[u8]) -> Option<usize>> KnownLines for F {
-    fn series(&mut self, rest: &[u8]) -> Option<usize> {
-        self(rest)
-    }
-    fn metadata(&mut self, _: &[u8]) -> Option<Option<MetricType>> {
-        None
-    }
 }
 
 /// Both without their quotes.
@@ -62,7 +44,7 @@ pub(super) struct LabelSpan {
 }
 
 #[derive(Clone, Debug)]
-struct ExemplarSpan {
+pub(super) struct ExemplarSpan {
     value: f64,
     t_ms: Option<i64>,
 }
@@ -151,62 +133,6 @@ impl<'a> Parser<'a> {
                 Some(Err(self.error(reason)))
             }
         }
-    }
-
-    /// As [`Parser::next`], but asks first whether the line is known. Of what is, nothing is tokenised.
-    #[inline]
-    pub fn next_known(&mut self, known: &mut impl KnownLines) -> Option<Result<Entry<'a>, ParseError>> {
-        match self.known_line(known) {
-            Some(entry) => Some(Ok(entry)),
-            None => self.next(),
-        }
-    }
-
-    /// The bytes of the entry just returned.
-    pub fn entry_bytes(&self) -> &'a [u8] {
-        self.lexer.body.get(self.start..self.lexer.at).unwrap_or_default()
-    }
-
-    /// The entry just returned once more, in full: makes the labels of an `expected` sample available.
-    pub fn reread(&mut self) -> Option<Result<Entry<'a>, ParseError>> {
-        self.lexer.at = self.start;
-        self.lexer.state = State::LineStart;
-        self.done = false;
-        self.next()
-    }
-
-    /// A whole line of metadata, or `series SP value LF` exactly; everything else is left to the full parse.
-    #[inline]
-    fn known_line(&mut self, known: &mut impl KnownLines) -> Option<Entry<'a>> {
-        if self.done || self.has_ended || self.lexer.state != State::LineStart {
-            return None;
-        }
-        let at = self.lexer.at;
-        let rest = self.lexer.body.get(at..)?;
-        if rest.first() == Some(&b'#') {
-            let line = rest.get(..=memchr::memchr(b'\n', rest)?)?;
-            if let Some(metric_type) = known.metadata(line)? {
-                self.metric_type = metric_type;
-            }
-            self.start = at;
-            self.lexer.start = at;
-            self.lexer.at = at + line.len();
-            return Some(Entry::Comment);
-        }
-        let series = rest.get(..known.series(rest)?).filter(|s| !s.is_empty())?;
-        let after = rest.get(series.len()..)?.strip_prefix(b" ")?;
-        let end = after.iter().position(|b| *b <= b' ' || *b == b'{')?;
-        if after.get(end) != Some(&b'\n') {
-            return None; // a timestamp, an exemplar, a brace after a blank
-        }
-        let value = number::parse(after.get(..end)?).ok()?;
-        self.start = at;
-        self.lexer.start = at;
-        self.lexer.at = at + series.len() + 1 + end + 1;
-        self.name = None;
-        self.labels.clear();
-        self.exemplar = None;
-        Some(Entry::Sample(Sample { series, value, t_ms: None, has_exemplar: false, expected: true }))
     }
 
     /// Calls `f` with name and value of every label of the sample just returned, the metric name first, as
@@ -553,61 +479,3 @@ impl<'a> Parser<'a> {
 
 const AFTER_EOF_MARK: &str = "unexpected data after # EOF";
 const NO_EOF_MARK: &str = "data does not end with # EOF";
-
-fn metric_type(text: &[u8], syntax: Syntax) -> Option<MetricType> {
-    Some(match (text, syntax) {
-        (b"counter", _) => MetricType::Counter,
-        (b"gauge", _) => MetricType::Gauge,
-        (b"histogram", _) => MetricType::Histogram,
-        (b"summary", _) => MetricType::Summary,
-        (b"untyped", Syntax::Text) => MetricType::Unknown,
-        (b"gaugehistogram", Syntax::OpenMetrics) => MetricType::GaugeHistogram,
-        (b"info", Syntax::OpenMetrics) => MetricType::Info,
-        (b"stateset", Syntax::OpenMetrics) => MetricType::StateSet,
-        (b"unknown", Syntax::OpenMetrics) => MetricType::Unknown,
-        _ => return None,
-    })
-}
-
-/// Resolves `\\`, `\n` and, outside text help, `\"`; any other backslash stays.
-fn unescape(text: &str, quotes_too: bool) -> Cow<'_, str> {
-    if !text.contains('\\') {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.clone().next() {
-            Some('\\') => out.push('\\'),
-            Some('n') => out.push('\n'),
-            Some('"') if quotes_too => out.push('"'),
-            _ => {
-                out.push('\\');
-                continue;
-            }
-        }
-        chars.next();
-    }
-    Cow::Owned(out)
-}
-
-/// The float form of a bucket's or quantile's text (`1` becomes `1.0`); what is no number stays.
-fn normalised(value: Cow<'_, str>) -> Cow<'_, str> {
-    match number::parse(value.as_bytes()) {
-        Ok(v) => Cow::Owned(openmetrics_float(v)),
-        Err(_) => value,
-    }
-}
-
-/// A number as OpenMetrics' canonical form: always with a point or an exponent.
-pub(crate) fn openmetrics_float(v: f64) -> String {
-    let mut text = ferula_model::number::format_g(v);
-    if v.is_finite() && !text.contains(['e', '.']) {
-        text.push_str(".0");
-    }
-    text
-}

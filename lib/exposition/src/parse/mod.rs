@@ -19,12 +19,14 @@
 mod check;
 mod content_type;
 mod grammar;
+mod known;
 mod lexer;
 mod number;
 pub mod protobuf;
 mod start;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +36,8 @@ use ferula_model::MetricType;
 #[doc(hidden)]
 pub use check::{check_protobuf, check_text};
 pub use content_type::{ContentTypeError, Negotiated, negotiate};
-pub use grammar::{KnownLines, Parser};
+pub use grammar::Parser;
+pub use known::KnownLines;
 pub use number::parse_float;
 
 /// The longest reason a [`ParseError`] carries.

@@ -7,7 +7,7 @@ use ferula_model::{CounterResetHint, Exemplar, FloatHistogram, Histogram, Labels
 use ferula_proto::Message;
 use ferula_proto::metrics as wire;
 
-use super::grammar::openmetrics_float;
+use super::text::openmetrics_float;
 use super::{Limits, ParseError, Progress, cut};
 
 /// Which of a histogram's two forms are wanted.
