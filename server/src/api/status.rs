@@ -42,12 +42,18 @@ pub(super) async fn notifications() -> HandlerResult {
 pub(super) async fn alertmanagers(State(app): State<Arc<App>>) -> HandlerResult {
     let components = app.components()?;
     let mut j = Json::new();
-    let mut first = true;
-    j.raw("{\"activeAlertmanagers\":[");
-    for url in components.notifier.urls() {
-        j.separate(&mut first).raw("{\"url\":").string(&url).raw("}");
+    let lists = [
+        ("{\"activeAlertmanagers\":[", components.notifier.urls()),
+        ("],\"droppedAlertmanagers\":[", components.notifier.dropped()),
+    ];
+    for (head, urls) in lists {
+        j.raw(head);
+        let mut first = true;
+        for url in urls {
+            j.separate(&mut first).raw("{\"url\":").string(&url).raw("}");
+        }
     }
-    j.raw("],\"droppedAlertmanagers\":[]}");
+    j.raw("]}");
     Ok(Answer::json(j.into_bytes()))
 }
 

@@ -114,14 +114,15 @@ impl Discovered {
         let (notifier, local) = (Arc::clone(&self.notifier), self.local.clone());
         self.following = Some(self.runtime.spawn(async move {
             loop {
-                let mut targets = Vec::new();
+                let (mut targets, mut dropped) = (Vec::new(), Vec::new());
                 for (entry, groups) in &mut sources {
                     let found = groups.borrow_and_update().clone();
                     for group in found.iter().flat_map(|g| g.iter()) {
-                        targets.extend(group_targets(entry, group, local.as_ref()));
+                        targets.extend(group_targets(entry, group, local.as_ref(), &mut dropped));
                     }
                 }
                 notifier.set_targets(targets);
+                notifier.set_dropped(dropped);
                 let changes = sources.iter_mut().map(|(_, groups)| Box::pin(groups.changed()));
                 if changes.len() == 0 {
                     return;
@@ -135,7 +136,13 @@ impl Discovered {
     }
 }
 
-fn group_targets(entry: &Entry, group: &TargetGroup, local: Option<&LocalTransports>) -> Vec<Target> {
+/// Those that relabelling lets pass; the addresses of the others, as they were before, go to `dropped`.
+fn group_targets(
+    entry: &Entry,
+    group: &TargetGroup,
+    local: Option<&LocalTransports>,
+    dropped: &mut Vec<String>,
+) -> Vec<Target> {
     group
         .targets
         .iter()
@@ -148,11 +155,16 @@ fn group_targets(entry: &Entry, group: &TargetGroup, local: Option<&LocalTranspo
             }
             b.set("__scheme__", &entry.scheme);
             b.set(ALERTS_PATH, &entry.alerts_path);
+            let address = |b: &LabelsBuilder| {
+                let of = |name| b.get(name).unwrap_or("");
+                format!("{}://{}{}", of("__scheme__"), of("__address__"), of(ALERTS_PATH))
+            };
+            let before = address(&b);
             if !relabel::process(&entry.relabel, &mut b) {
+                dropped.push(before);
                 return None;
             }
-            let of = |name| b.get(name).unwrap_or("");
-            let text = format!("{}://{}{}", of("__scheme__"), of("__address__"), of(ALERTS_PATH));
+            let text = address(&b);
             let url = match Url::parse(&text) {
                 Ok(url) => url,
                 Err(e) => {

@@ -106,6 +106,8 @@ struct State {
     running: HashMap<String, Running>,
     /// What waits for Alertmanagers that are not there now, by URL, and since when on the monotonic clock.
     aside: HashMap<String, (Vec<Alert>, Duration)>,
+    /// Addresses that relabelling turned down, for those who ask why nobody is told.
+    dropped: Vec<String>,
     is_stopped: bool,
 }
 
@@ -144,7 +146,13 @@ impl Notifier {
         let (spool, left) = spool.map_or((None, HashMap::new()), |(s, left)| (Some(Arc::new(s)), left));
         let began = clock.monotonic();
         let aside = left.into_iter().map(|(url, alerts)| (url, (alerts, began))).collect();
-        let state = State { outgoing: Outgoing::default(), running: HashMap::new(), aside, is_stopped: false };
+        let state = State {
+            outgoing: Outgoing::default(),
+            running: HashMap::new(),
+            aside,
+            dropped: Vec::new(),
+            is_stopped: false,
+        };
         let state = Arc::new(Mutex::new(state));
         let am = &["alertmanager"];
         let metrics = Metrics {
@@ -269,6 +277,15 @@ impl Notifier {
         let mut urls: Vec<String> = self.state().running.keys().cloned().collect();
         urls.sort_unstable();
         urls
+    }
+
+    pub fn set_dropped(&self, dropped: Vec<String>) {
+        self.state().dropped = dropped;
+    }
+
+    /// Addresses that discovery found and relabelling turned down.
+    pub fn dropped(&self) -> Vec<String> {
+        self.state().dropped.clone()
     }
 
     /// Queues the states of these alerts for every Alertmanager.
