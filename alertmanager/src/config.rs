@@ -204,6 +204,10 @@ mod tests {
                 "receiver \"r\" uses the integration jira: known, not built in yet",
             ),
             (
+                "sns_configs: [{topic_arn: 'arn:aws:sns:us-east-2:1:t', sigv4: {role_arn: hush}}]",
+                "sns_configs: sigv4.role_arn is known, but not built in yet",
+            ),
+            (
                 "email_configs: [{to: a@b, from: c@d, smarthost: 'h:25', auth_username: u, auth_secret: hush}]",
                 "CRAM-MD5",
             ),

@@ -54,7 +54,7 @@ pub struct Metrics {
 pub const REASONS: [&str; 7] =
     ["clientError", "authError", "rateLimited", "serverError", "contextCanceled", "contextDeadlineExceeded", "other"];
 /// Integrations this build sends through.
-pub const INTEGRATIONS: [&str; 19] = [
+pub const INTEGRATIONS: [&str; 20] = [
     "dingtalk",
     "discord",
     "email",
@@ -69,6 +69,7 @@ pub const INTEGRATIONS: [&str; 19] = [
     "rocketchat",
     "slack",
     "sms",
+    "sns",
     "telegram",
     "victorops",
     "webex",

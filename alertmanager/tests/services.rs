@@ -214,6 +214,33 @@ fn slack_changes_its_message_over_a_restart_and_makes_a_new_one_where_it_cannot(
 }
 
 #[test]
+fn sns_publishes_a_signed_form() {
+    let sink = WebhookSink::start();
+    let section = format!(
+        "  sns_configs:\n  - api_url: {}\n    topic_arn: 'arn:aws:sns:eu-west-1:1:alerts.fifo'\n    sigv4: {{access_key: AKID, secret_key: hush}}\n    message: '{{{{ .CommonAnnotations.summary }}}}'\n    attributes: {{host: '{{{{ .CommonLabels.host }}}}'}}",
+        sink.url("/")
+    );
+    let told = requests(&section, &sink);
+    let form: std::collections::BTreeMap<String, String> =
+        url::form_urlencoded::parse(&told[0].body).into_owned().collect();
+    let has = |name: &str| form.get(name).map_or("", String::as_str);
+    assert_eq!((has("Action"), has("Version")), ("Publish", "2010-03-31"));
+    assert_eq!((has("TopicArn"), has("Message")), ("arn:aws:sns:eu-west-1:1:alerts.fifo", "full & more"));
+    assert_eq!(has("Subject"), "[FIRING:1] Disk (<h> critical)");
+    assert_eq!(
+        (has("MessageAttributes.entry.1.Name"), has("MessageAttributes.entry.1.Value.StringValue")),
+        ("host", "<h>")
+    );
+    assert_eq!((has("MessageGroupId").len(), has("MessageGroupId")), (64, has("MessageDeduplicationId")));
+    let signature = told[0].header("authorization").unwrap();
+    assert!(
+        signature.starts_with("AWS4-HMAC-SHA256 Credential=AKID/")
+            && signature.contains("/eu-west-1/sns/aws4_request,")
+    );
+    assert!(signature.contains("SignedHeaders=content-type;host;user-agent;x-amz-date, Signature="), "{signature}");
+}
+
+#[test]
 fn pagerduty_opens_and_closes_one_incident() {
     let sink = WebhookSink::start();
     sink.answer_always(HttpAnswer::status(202));

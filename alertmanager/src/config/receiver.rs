@@ -333,6 +333,12 @@ impl Receiver {
         for http in webhooks.chain(self.services.iter().map(|s| &s.http_config)).flatten() {
             ferula_net::client::Client::new(http).map_err(|e| format!("receiver {:?}: http_config: {e}", self.name))?;
         }
+        for s in &self.services {
+            if let Some(what) = s.obstacle() {
+                let (name, integration) = (&self.name, s.integration());
+                return Err(format!("receiver {name:?}: {integration}_configs: {what} is known, but not built in yet"));
+            }
+        }
         for e in &self.email_configs {
             let has_password = !e.auth_password.is_empty() || !e.auth_password_file.is_empty();
             let has_secret = !e.auth_secret.is_empty() || !e.auth_secret_file.is_empty();

@@ -32,9 +32,9 @@ pub const FEISHU: usize = 17;
 pub const SMS: usize = 18;
 
 /// Those this build sends through.
-pub const BUILT: [usize; 17] = [
+pub const BUILT: [usize; 18] = [
     DISCORD, PAGERDUTY, SLACK, OPSGENIE, WECHAT, PUSHOVER, VICTOROPS, TELEGRAM, WEBEX, MSTEAMS, MSTEAMSV2, ROCKETCHAT,
-    MATTERMOST, INCIDENTIO, DINGTALK, FEISHU, SMS,
+    MATTERMOST, INCIDENTIO, DINGTALK, FEISHU, SMS, SNS,
 ];
 
 /// Integration name and the fields it knows besides `send_resolved` and `http_config`.
@@ -161,6 +161,16 @@ impl Service {
     }
     pub fn is_built(&self) -> bool {
         BUILT.contains(&self.kind)
+    }
+    /// Why this section, valid as it is, cannot be sent through; None if it can.
+    pub(super) fn obstacle(&self) -> Option<&'static str> {
+        let asks =
+            |name| self.value("sigv4").and_then(|v| v.get(name)).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
+        match self.kind {
+            SNS if asks("profile") => Some("sigv4.profile"),
+            SNS if asks("role_arn") => Some("sigv4.role_arn"),
+            _ => None,
+        }
     }
     /// A text field; empty where it is absent.
     pub fn text(&self, name: &str) -> &str {

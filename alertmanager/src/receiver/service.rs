@@ -17,6 +17,7 @@ use crate::notify::{Context, FailureReason, SendError};
 mod chat;
 mod incident;
 mod phone;
+mod sns;
 mod team;
 
 /// What a service builds its request from.
@@ -126,6 +127,9 @@ async fn exchange(
         value.set_sensitive(true);
         request.headers.insert(http::header::AUTHORIZATION, value);
     }
+    if config.kind == service::SNS {
+        sns::sign(&mut request, config, context.clock.now_ms())?;
+    }
     let response = super::http::send(context, &client, request).await?;
     if !response.status.is_success() {
         let gone = config.kind == service::OPSGENIE && response.status == StatusCode::NOT_FOUND;
@@ -187,6 +191,7 @@ impl Draft<'_> {
             service::PUSHOVER => phone::pushover(self),
             service::SMS => phone::sms(self),
             service::WECHAT => team::wechat(self),
+            service::SNS => sns::publish(self),
             service::WEBEX => team::webex(self),
             service::ROCKETCHAT => team::rocketchat(self),
             service::MATTERMOST => team::mattermost(self),
