@@ -92,6 +92,48 @@ async fn a_client_that_goes_away_takes_its_query_along() {
     s.stop().await;
 }
 
+/// With every thread for queries taken by a query that does not end, and a hundred more in line, rules are evaluated on
+/// time, all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_queries_does_not_stop_rules() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let rules = "groups:\n- {name: g, interval: 1s, rules: [{record: r, expr: 'vector(time())'}, {record: s, expr: 'r + 1'}]}\n";
+    std::fs::write(dir.path().join("a.rules"), rules).unwrap();
+    std::fs::write(dir.path().join("prometheus.yml"), "rule_files: ['*.rules']\n").unwrap();
+    let s = Server::start_in(dir, |o| {
+        o.engine.timeout = Duration::from_secs(3600);
+        o.clock = std::sync::Arc::new(ferula_model::SystemClock);
+        o.query_concurrency = 2;
+    })
+    .await;
+    let metric = async |name: &str| -> f64 {
+        let text = s.get("/metrics").await.text;
+        let values = text.lines().filter(|l| l.starts_with(name)).filter_map(|l| l.rsplit_once(' '));
+        values.map(|(_, v)| v.parse::<f64>().unwrap()).sum()
+    };
+    let endless = "sum_over_time(sum_over_time(sum_over_time(vector(1)%5B2h:1s%5D)%5B2h:1s%5D)%5B2h:1s%5D)";
+    let request = format!("GET /api/v1/query?query={endless} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut clients = Vec::new();
+    for _ in 0..102 {
+        let mut client = TcpStream::connect(s.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    while metric("prometheus_engine_queries ").await < 102.0 {
+        tokio::task::yield_now().await;
+    }
+    let before = metric("prometheus_rule_group_iterations_total").await;
+    while metric("prometheus_rule_group_iterations_total").await < before + 3.0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(metric("prometheus_engine_queries ").await, 102.0, "the queries are still there");
+    assert_eq!(metric("prometheus_rule_evaluation_failures_total").await, 0.0);
+    drop(clients);
+    let data = s.ask("/api/v1/query", &[("query", "count_over_time(s[5m]) > 2")]).await.data();
+    assert_eq!(data["result"].as_array().map(Vec::len), Some(1), "{data}");
+    s.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_queries_get_clear_errors() {
     let s = Server::start_with(CONFIG, |o| {

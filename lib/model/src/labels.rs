@@ -67,6 +67,10 @@ pub trait LabelView: Send + Sync {
     fn interned(&self) -> Option<(u64, &[(u32, u32)])> {
         None
     }
+    /// The packed form, where the view is one: it is quick to walk and slow to index.
+    fn packed(&self) -> Option<&Labels> {
+        None
+    }
     /// An owned copy; cheap where the view already is one.
     fn to_labels(&self) -> Labels {
         let mut w = PackedWriter::default();
@@ -184,7 +188,8 @@ impl Labels {
 
     /// From pairs already sorted by name, unique, and without empty values (checked only in debug builds).
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
-        let mut w = PackedWriter::default();
+        // Room for what series mostly have: growing would copy it a few times.
+        let mut w = PackedWriter { text: String::with_capacity(256), ..PackedWriter::default() };
         for (n, v) in pairs {
             w.push(n, v);
         }
@@ -249,6 +254,9 @@ impl LabelView for Labels {
     fn is_empty(&self) -> bool {
         self.packed.is_empty()
     }
+    fn packed(&self) -> Option<&Labels> {
+        Some(self)
+    }
     fn to_labels(&self) -> Labels {
         self.clone()
     }
@@ -278,6 +286,12 @@ impl PartialOrd for Labels {
 }
 /// Upstream's order of label sets ([`Labels`]'s `Ord`) for any two views.
 pub fn compare(a: &dyn LabelView, b: &dyn LabelView) -> Ordering {
+    match (a.packed(), b.packed()) {
+        (Some(a), Some(b)) => return a.cmp(b),
+        (Some(a), None) => return compare_packed(a, b),
+        (None, Some(b)) => return compare_packed(b, a).reverse(),
+        (None, None) => {}
+    }
     let (la, lb) = (a.len(), b.len());
     for i in 0..la.min(lb) {
         match a.pair(i).cmp(&b.pair(i)) {
@@ -286,6 +300,20 @@ pub fn compare(a: &dyn LabelView, b: &dyn LabelView) -> Ordering {
         }
     }
     la.cmp(&lb)
+}
+fn compare_packed(a: &Labels, b: &dyn LabelView) -> Ordering {
+    let n = b.len();
+    let mut i = 0;
+    for pair in a {
+        if i == n {
+            return Ordering::Greater;
+        }
+        match pair.cmp(&b.pair(i)) {
+            Ordering::Equal => i += 1,
+            unequal => return unequal,
+        }
+    }
+    i.cmp(&n)
 }
 impl fmt::Debug for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

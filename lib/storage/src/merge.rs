@@ -102,6 +102,8 @@ pub struct MergeSet {
     sets: Vec<Box<dyn SeriesSet>>,
     /// The next series of each set.
     heads: Vec<Option<Series>>,
+    /// Which sets have the series that is next.
+    next: Vec<usize>,
     started: bool,
     failed: bool,
     left: usize,
@@ -111,7 +113,14 @@ impl MergeSet {
     /// `limit`: 0 for all.
     pub fn new(sets: Vec<Box<dyn SeriesSet>>, limit: usize) -> MergeSet {
         let heads = sets.iter().map(|_| None).collect();
-        MergeSet { sets, heads, started: false, failed: false, left: if limit == 0 { usize::MAX } else { limit } }
+        MergeSet {
+            sets,
+            heads,
+            next: Vec::new(),
+            started: false,
+            failed: false,
+            left: if limit == 0 { usize::MAX } else { limit },
+        }
     }
     fn advance(&mut self, i: usize) -> Result<(), StorageError> {
         if let (Some(set), Some(head)) = (self.sets.get_mut(i), self.heads.get_mut(i)) {
@@ -126,21 +135,26 @@ impl MergeSet {
                 self.advance(i)?;
             }
         }
-        let mut smallest: Vec<usize> = Vec::new();
+        let mut next = std::mem::take(&mut self.next);
+        next.clear();
         for (i, head) in self.heads.iter().enumerate() {
             let Some(series) = head else { continue };
-            let best = smallest.first().and_then(|b| self.heads.get(*b)?.as_ref());
+            let best = next.first().and_then(|b| self.heads.get(*b)?.as_ref());
             match best.map_or(Ordering::Less, |b| compare(&*series.labels, &*b.labels)) {
-                Ordering::Less => smallest = vec![i],
-                Ordering::Equal => smallest.push(i),
+                Ordering::Less => {
+                    next.clear();
+                    next.push(i);
+                }
+                Ordering::Equal => next.push(i),
                 Ordering::Greater => {}
             }
         }
-        let mut found = Vec::with_capacity(smallest.len());
-        for i in smallest {
-            found.extend(self.heads.get_mut(i).and_then(Option::take));
-            self.advance(i)?;
+        let mut found = Vec::with_capacity(next.len());
+        for i in &next {
+            found.extend(self.heads.get_mut(*i).and_then(Option::take));
+            self.advance(*i)?;
         }
+        self.next = next;
         Ok(merge_series(found))
     }
 }
@@ -204,9 +218,61 @@ struct MergeIter {
     sources: Vec<Source>,
 }
 
+impl Source {
+    /// No sample that is left is earlier; `None`: not known without decoding.
+    fn bound(&self) -> Option<i64> {
+        match self.batch.t_ms.get(self.at) {
+            Some(t) => Some(*t),
+            None if self.ended => Some(i64::MAX),
+            None => self.iter.next_ms(),
+        }
+    }
+}
+
+impl MergeIter {
+    /// The source that comes first, if it has nothing decoded, and the earliest that the others may have.
+    fn first_alone(&self) -> Option<(usize, i64)> {
+        let (mut first, mut earliest, mut others) = (0, i64::MAX, i64::MAX);
+        for (i, source) in self.sources.iter().enumerate() {
+            let bound = source.bound()?;
+            if bound < earliest {
+                others = earliest;
+                (first, earliest) = (i, bound);
+            } else {
+                others = others.min(bound);
+            }
+        }
+        let source = self.sources.get(first)?;
+        (earliest < others && source.batch.t_ms.get(source.at).is_none()).then_some((first, others))
+    }
+    /// Where the sources follow each other in time, as head and blocks do, they are decoded one after the other into the
+    /// reader's memory. `false`: that is not so.
+    fn next_alone(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
+        while let Some((first, others)) = self.first_alone() {
+            let Some(source) = self.sources.get_mut(first) else { return Ok(false) };
+            if !source.iter.next_batch(out)? {
+                out.clear();
+                source.ended = true;
+                continue;
+            }
+            if out.t_ms.last().is_some_and(|t| *t < others) {
+                return Ok(true);
+            }
+            std::mem::swap(out, &mut source.batch);
+            source.at = 0;
+            out.clear();
+            return Ok(false);
+        }
+        Ok(false)
+    }
+}
+
 impl SampleIter for MergeIter {
     fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
         out.clear();
+        if self.next_alone(out)? {
+            return Ok(true);
+        }
         loop {
             // The source with the earliest sample, and where the next other source begins.
             let mut first: Option<(usize, i64)> = None;
@@ -249,6 +315,9 @@ impl SampleIter for MergeIter {
             }
         }
     }
+    fn next_ms(&self) -> Option<i64> {
+        self.sources.iter().map(Source::bound).min().flatten()
+    }
     fn skip_to(&mut self, t_ms: i64) {
         self.sources.iter_mut().for_each(|s| s.iter.skip_to(t_ms));
     }
@@ -279,7 +348,8 @@ mod tests {
     use ferula_model::Labels;
     use std::collections::BTreeMap;
 
-    struct List(std::vec::IntoIter<SampleBatch>);
+    /// Batches, and whether it says when the next one begins.
+    struct List(std::vec::IntoIter<SampleBatch>, bool);
     impl SampleIter for List {
         fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
             out.clear();
@@ -291,13 +361,20 @@ mod tests {
                 None => Ok(false),
             }
         }
+        fn next_ms(&self) -> Option<i64> {
+            // Not later than it is, and not exact.
+            self.1.then(|| self.0.as_slice().first().map_or(i64::MAX, |b| b.t_ms[0] - b.t_ms[0] % 2))
+        }
     }
-    fn series(times: &[&[i64]], value: f64) -> Series {
+    fn series(times: &[&[i64]], value: f64, says: bool) -> Series {
         let batches: Vec<_> = times
             .iter()
             .map(|t| SampleBatch { t_ms: t.to_vec(), start_ms: vec![], values: Column::Floats(vec![value; t.len()]) })
             .collect();
-        Series { labels: Arc::new(Labels::from_pairs([("a", "b")])), samples: Box::new(List(batches.into_iter())) }
+        Series {
+            labels: Arc::new(Labels::from_pairs([("a", "b")])),
+            samples: Box::new(List(batches.into_iter(), says)),
+        }
     }
     fn read(s: Series) -> Vec<(i64, f64)> {
         let (mut iter, mut batch, mut out) = (s.samples, SampleBatch::default(), Vec::new());
@@ -325,8 +402,11 @@ mod tests {
                     want.entry(*t).or_insert(i as f64);
                 }
             }
-            let got = merge_series(case.iter().enumerate().map(|(i, s)| series(s, i as f64)).collect()).unwrap();
-            assert_eq!(read(got), want.into_iter().collect::<Vec<_>>());
+            for who_says in 0..8usize {
+                let sources = case.iter().enumerate().map(|(i, s)| series(s, i as f64, who_says & 1 << i != 0));
+                let got = merge_series(sources.collect()).unwrap();
+                assert_eq!(read(got), want.clone().into_iter().collect::<Vec<_>>(), "{case:?} {who_says}");
+            }
         }
     }
 }

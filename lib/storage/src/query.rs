@@ -118,6 +118,10 @@ pub trait SampleIter: Send {
     /// Clears `out` and fills it with the next samples (typically one chunk); `false` at the end. All samples of one
     /// batch have one kind, so a series that changes from floats to histograms yields several batches.
     fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError>;
+    /// No sample that is left is earlier than this, as far as can be told without reading; [`i64::MAX`] if none is left.
+    fn next_ms(&self) -> Option<i64> {
+        None
+    }
     /// Lets the iterator skip whatever lies wholly before `t_ms`; later batches may still begin earlier.
     fn skip_to(&mut self, t_ms: i64) {
         let _ = t_ms;

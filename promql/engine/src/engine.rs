@@ -1,6 +1,6 @@
 //! The engine: limits and semantics, and the two ways to ask.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use ferula_model::Labels;
@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 
 use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
+use crate::eval::lanes::{Running, Threads};
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
 use crate::eval::{Common, Output, defines_order, eval};
@@ -36,7 +37,8 @@ pub struct EngineOptions {
     pub type_and_unit_labels: bool,
     /// Use start timestamps of samples in rates.
     pub start_timestamps: bool,
-    /// Threads that all queries together may use besides their own. Answers do not depend on it.
+    /// Threads that one query alone may use besides its own; of several at a time, each other one counts as one of them.
+    /// Answers do not depend on it.
     pub spare_threads: usize,
     /// Compute step-invariant and common sub-expressions once. Answers do not depend on it.
     pub optimises: bool,
@@ -78,14 +80,14 @@ pub struct QueryOptions<'t> {
 pub struct Engine {
     options: EngineOptions,
     subquery_step_ms: AtomicI64,
-    spare_threads: Arc<AtomicUsize>,
+    threads: Arc<Threads>,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
         let subquery_step_ms = AtomicI64::new(options.subquery_step_ms);
-        let spare_threads = Arc::new(AtomicUsize::new(options.spare_threads));
-        Engine { options, subquery_step_ms, spare_threads }
+        let threads = Arc::new(Threads::new(options.spare_threads));
+        Engine { options, subquery_step_ms, threads }
     }
 
     /// The step of subqueries that give none, from now on: it follows the configuration's evaluation interval.
@@ -252,7 +254,7 @@ impl Engine {
         q.optimises = o.optimises;
         q.analysis = options.analyze.then(Analysis::default);
         q.has_threads = o.spare_threads > 0;
-        q.spare_threads = Arc::clone(&self.spare_threads);
+        q.threads = Running::new(Arc::clone(&self.threads));
         Ok(q)
     }
 }

@@ -1,6 +1,6 @@
 //! What all parts of one running query share.
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ferula_model::Charge;
 use ferula_model::labels::quoted;
@@ -10,6 +10,7 @@ use ferula_storage::{Querier, QueryContext};
 use crate::column::{ABSENT, Column, SeriesStream};
 use crate::error::QueryError;
 use crate::eval::Holding;
+use crate::eval::lanes::Running;
 use crate::grid::Grid;
 use crate::identity::Hidden;
 use crate::notes::Notes;
@@ -47,7 +48,7 @@ pub(crate) struct Query<'q> {
     /// The engine may use more than one thread for a query.
     pub has_threads: bool,
     /// Threads that may still be started, by all queries of the engine together.
-    pub spare_threads: Arc<AtomicUsize>,
+    pub threads: Running,
     /// Where each expression's cost is noted, when asked for.
     pub analysis: Option<Analysis>,
     pub text: Option<&'q str>,
@@ -136,7 +137,7 @@ impl<'q> Query<'q> {
             held: Holding::default(),
             optimises: true,
             has_threads: false,
-            spare_threads: Arc::default(),
+            threads: Running::default(),
             analysis: None,
             text: None,
             notes: Notes::default(),

@@ -36,7 +36,18 @@ impl ChunkFile {
     pub fn whole(&self) -> Result<(), Error> {
         Error::if_torn(&self.path, &self.bytes)
     }
-    pub fn chunk(&self, offset: usize) -> Result<(Encoding, Mapping), Error> {
+    pub fn chunk(&self, offset: usize) -> Result<(Encoding, &[u8]), Error> {
+        let (encoding, at) = self.find(offset)?;
+        Ok((encoding, self.bytes.get(at).unwrap_or(&[])))
+    }
+    /// As [`ChunkFile::chunk`], for whoever keeps it longer than the file.
+    pub fn mapped_chunk(&self, offset: usize) -> Result<(Encoding, Mapping), Error> {
+        let (encoding, at) = self.find(offset)?;
+        let data = self.bytes.slice(at).ok_or_else(|| Error::corrupt(&self.path, offset, "chunk is cut off"))?;
+        Ok((encoding, data))
+    }
+    /// Where the bytes of a chunk are, whose checksum is right.
+    fn find(&self, offset: usize) -> Result<(Encoding, std::ops::Range<usize>), Error> {
         let read = || {
             let mut r = Reader::at(&self.bytes, offset)?;
             let len = r.uvarint_usize()?;
@@ -46,9 +57,7 @@ impl ChunkFile {
                 return Err(Malformed("checksum of a chunk differs"));
             }
             let encoding = checked.first().copied().and_then(Encoding::from_byte);
-            let encoding = encoding.ok_or(Malformed("unknown chunk encoding"))?;
-            let data = self.bytes.slice(start..start + len).ok_or(Malformed("chunk is cut off"))?;
-            Ok((encoding, data))
+            Ok((encoding.ok_or(Malformed("unknown chunk encoding"))?, start..start + len))
         };
         let found = read();
         self.whole()?;

@@ -81,10 +81,19 @@ impl Block {
     }
 
     /// Encoding and data of a chunk, its checksum checked.
-    pub fn chunk(&self, chunk_ref: u64) -> Result<(Encoding, Mapping), Error> {
+    pub fn chunk(&self, chunk_ref: u64) -> Result<(Encoding, &[u8]), Error> {
+        let (file, offset) = self.place(chunk_ref)?;
+        file.chunk(offset)
+    }
+    /// As [`Block::chunk`], for whoever keeps it longer than the block.
+    pub fn mapped_chunk(&self, chunk_ref: u64) -> Result<(Encoding, Mapping), Error> {
+        let (file, offset) = self.place(chunk_ref)?;
+        file.mapped_chunk(offset)
+    }
+    fn place(&self, chunk_ref: u64) -> Result<(&ChunkFile, usize), Error> {
         let (file, offset) = ((chunk_ref >> 32) as usize, chunk_ref as u32 as usize);
         let file = self.chunks.get(file).ok_or_else(|| Error::corrupt(&self.dir, offset, "no such chunk file"))?;
-        file.chunk(offset)
+        Ok((file, offset))
     }
 
     /// To be asked after chunks were decoded: an error when a file was cut meanwhile.

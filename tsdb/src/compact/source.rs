@@ -154,7 +154,7 @@ impl Source for BlockSource<'_> {
         let labels = self.block.index.series(series, &mut self.metas)?;
         let mut pieces = Vec::with_capacity(self.metas.len());
         for m in &self.metas {
-            let (encoding, data) = self.block.chunk(m.chunk_ref)?;
+            let (encoding, data) = self.block.mapped_chunk(m.chunk_ref)?;
             pieces.push(Piece { mint_ms: m.mint_ms, maxt_ms: m.maxt_ms, encoding, data: Bytes::Mapped(data) });
         }
         Ok(Some(SourceSeries { labels, pieces, deleted: self.block.deleted(series) }))

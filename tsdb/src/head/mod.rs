@@ -33,6 +33,7 @@ use hashbrown::HashMap;
 
 use crate::observed::Observed;
 use crate::options::Options;
+use crate::query::resolved::Recent;
 use crate::space::Space;
 use crate::wal::compress::Compressor;
 use crate::wal::{Compression, Wal};
@@ -62,8 +63,7 @@ pub struct Head {
     creating: RwLock<()>,
     pub(crate) series: SeriesIndex,
     pub(crate) postings: RwLock<Postings>,
-    /// What selections hold that are kept between queries.
-    pub(crate) resolved_bytes: Arc<AtomicU64>,
+    pub(crate) recent: Recent,
     pub(crate) isolation: Arc<Isolation>,
     pub(crate) exemplars: Mutex<Exemplars>,
     pub(crate) tombstones: RwLock<HashMap<u64, Intervals>>,
@@ -151,7 +151,7 @@ impl Head {
             creating: RwLock::default(),
             series: SeriesIndex::default(),
             postings: RwLock::new(Postings::new(metric_name)),
-            resolved_bytes: Arc::default(),
+            recent: Recent::default(),
             isolation: Arc::default(),
             exemplars: Mutex::new(Exemplars::new(options.max_exemplars)),
             tombstones: RwLock::default(),

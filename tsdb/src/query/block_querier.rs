@@ -249,11 +249,11 @@ impl SampleIter for BlockIter {
                 second = (encoding == Encoding::Xor).then_some((*next, data));
             }
             match second {
-                None => decode(encoding, &data, usize::MAX, out).map_err(|m| corrupt(&meta, m))?,
+                None => decode(encoding, data, usize::MAX, out).map_err(|m| corrupt(&meta, m))?,
                 Some((next, other)) => {
                     self.chunks.next();
-                    let count = usize::from(sample_count(&data));
-                    let result = decode_two_xor([(&data, usize::MAX), (&other, usize::MAX)], out);
+                    let count = usize::from(sample_count(data));
+                    let result = decode_two_xor([(data, usize::MAX), (other, usize::MAX)], out);
                     result.map_err(|m| corrupt(if out.len() < count { &meta } else { &next }, m))?;
                 }
             }
@@ -263,6 +263,9 @@ impl SampleIter for BlockIter {
                 return Ok(true);
             }
         }
+    }
+    fn next_ms(&self) -> Option<i64> {
+        Some(self.chunks.as_slice().first().map_or(i64::MAX, |c| c.mint_ms))
     }
     fn skip_to(&mut self, t_ms: i64) {
         let skip = self.chunks.as_slice().iter().take_while(|c| c.maxt_ms < t_ms).count();

@@ -305,6 +305,9 @@ impl SampleIter for ChunkIter {
             }
         }
     }
+    fn next_ms(&self) -> Option<i64> {
+        Some(self.chunks.as_slice().first().map_or(i64::MAX, |c| c.mint_ms))
+    }
     fn skip_to(&mut self, t_ms: i64) {
         let skip = self.chunks.as_slice().iter().take_while(|c| c.maxt_ms < t_ms).count();
         if skip > 0 {

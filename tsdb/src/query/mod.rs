@@ -2,6 +2,6 @@
 pub mod block_querier;
 pub mod head_querier;
 pub mod pending;
-mod resolved;
+pub mod resolved;
 pub mod run;
 pub mod select;

@@ -1,8 +1,11 @@
 //! Selections of the head that are kept between queries ([`Resolved`]): which series the matchers of a rule mean.
 //!
+//! Whoever asks for many series and keeps nothing (a dashboard, every minute) finds them in [`Recent`].
+//!
 //! Kept are references, not series: what the head forgets is not held by this. Cost: 4 bytes a series.
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferula_model::Matcher;
 use ferula_storage::{Resolved, StorageError};
@@ -14,6 +17,46 @@ use crate::head::series::MemSeries;
 /// What all kept selections of a head may hold; what does not fit is found anew by every query.
 const BYTES_MAX: u64 = 64 << 20;
 
+/// Selections of so many series are kept for whoever asks the same next, so many of them.
+const RECENT_SERIES_MIN: usize = 256;
+const RECENT_MAX: usize = 64;
+/// Text of matchers that is kept with a selection; a list of a thousand names is not.
+const RECENT_TEXT_MAX: usize = 4096;
+
+/// Large selections of the last queries.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// Bytes that all kept selections hold.
+    held: Arc<AtomicU64>,
+    slots: Mutex<VecDeque<Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    matchers: Box<[Matcher]>,
+    sorted: bool,
+    kept: Arc<Resolved>,
+}
+
+impl Recent {
+    fn find(&self, matchers: &[Matcher], sorted: bool) -> Option<Arc<Resolved>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = slots.iter().find(|s| s.sorted == sorted && *s.matchers == *matchers)?;
+        Some(Arc::clone(&found.kept))
+    }
+    /// A new place, instead of the oldest.
+    fn add(&self, matchers: &[Matcher], sorted: bool) -> Arc<Resolved> {
+        let kept = Arc::<Resolved>::default();
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() == RECENT_MAX {
+            slots.pop_front();
+        }
+        slots.push_back(Slot { matchers: matchers.into(), sorted, kept: Arc::clone(&kept) });
+        kept
+    }
+}
+
+#[derive(Debug)]
 struct Selection {
     /// Which head, and the version of the series these matchers may mean.
     table: u64,
@@ -37,7 +80,7 @@ impl Selection {
     fn keep(kept: &Resolved, head: &Head, (table, version): (u64, u64), sorted: bool, series: &[Arc<MemSeries>]) {
         kept.clear();
         let bytes = size_of::<u32>() as u64 * series.len() as u64;
-        let held = Arc::clone(&head.resolved_bytes);
+        let held = Arc::clone(&head.recent.held);
         if held.fetch_add(bytes, Ordering::Relaxed) + bytes > BYTES_MAX {
             held.fetch_sub(bytes, Ordering::Relaxed);
             return;
@@ -56,6 +99,8 @@ pub fn resolve<C>(
     kept: Option<&Resolved>,
     admit: impl FnOnce(usize) -> Result<C, StorageError>,
 ) -> Result<(Vec<Arc<MemSeries>>, C), StorageError> {
+    let recent = if kept.is_none() { head.recent.find(matchers, sorted) } else { None };
+    let kept = kept.or(recent.as_deref());
     let index = head.index();
     // Asked before the series are: what comes meanwhile makes it look older than it is.
     let now = (head.symbols.identity(), index.version(matchers));
@@ -72,17 +117,53 @@ pub fn resolve<C>(
         let texts = head.symbols.texts();
         series.sort_by(|a, b| a.compare_labels(b, &texts));
     }
-    if let Some(kept) = kept {
-        Selection::keep(kept, head, now, sorted, &series);
+    match kept {
+        Some(kept) => Selection::keep(kept, head, now, sorted, &series),
+        None if series.len() >= RECENT_SERIES_MIN && is_short(matchers) => {
+            Selection::keep(&head.recent.add(matchers, sorted), head, now, sorted, &series);
+        }
+        None => {}
     }
     Ok((series, charge))
+}
+
+fn is_short(matchers: &[Matcher]) -> bool {
+    matchers.iter().map(|m| m.name.len() + m.value.len()).sum::<usize>() <= RECENT_TEXT_MAX
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::options::Options;
-    use ferula_model::Labels;
+    use ferula_model::{Labels, MatchOp};
+
+    #[test]
+    fn large_selections_are_found_again() {
+        let head = Head::new(&Options::default(), None);
+        let add = |i: usize| {
+            let labels = Labels::from_pairs([("__name__", "a".to_owned()), ("i", i.to_string())]);
+            head.get_or_create(&labels, None).unwrap().0
+        };
+        (0..RECENT_SERIES_MIN - 1).for_each(|i| drop(add(i)));
+        let ask = |m: &[Matcher], sorted: bool| resolve(&head, m, sorted, None, |_| Ok(())).unwrap().0.len();
+        let of_a = [Matcher::equal("__name__", "a")];
+        assert_eq!(ask(&of_a, false), RECENT_SERIES_MIN - 1);
+        assert!(head.recent.find(&of_a, false).is_none(), "too few");
+        add(9999);
+        assert_eq!(ask(&of_a, false), RECENT_SERIES_MIN);
+        assert_eq!(head.recent.find(&of_a, false).unwrap().version(), Some(1));
+        assert_eq!(ask(&of_a, false), RECENT_SERIES_MIN);
+        assert_eq!(head.recent.find(&of_a, false).unwrap().version(), Some(1), "as it was");
+        assert!(head.recent.find(&of_a, true).is_none());
+        add(10_000);
+        assert_eq!(ask(&of_a, false), RECENT_SERIES_MIN + 1);
+        assert_eq!(head.recent.find(&of_a, false).unwrap().version(), Some(2));
+        for i in 0..2 * RECENT_MAX {
+            ask(&[Matcher::equal("__name__", "a"), Matcher::new(MatchOp::NotEqual, "i", i.to_string()).unwrap()], true);
+        }
+        assert_eq!(head.recent.slots.lock().unwrap().len(), RECENT_MAX);
+        assert_eq!(head.recent.held.load(Ordering::Relaxed), 4 * (RECENT_MAX * RECENT_SERIES_MIN) as u64);
+    }
 
     #[test]
     fn holds_until_a_series_comes_or_goes_that_may_be_meant() {
@@ -108,7 +189,7 @@ mod tests {
         assert_eq!((found(&kept, &of_a, false), kept.version()), (vec![1, 2], Some(2)), "b is none of its business");
         assert_eq!((found(&sorted, &of_a, true), sorted.version()), (vec![2, 1], Some(1)));
         assert_eq!((found(&kept_any, &any, false), kept_any.version()), (vec![2, 3], Some(2)));
-        assert_eq!(head.resolved_bytes.load(Ordering::Relaxed), 4 * 6);
+        assert_eq!(head.recent.held.load(Ordering::Relaxed), 4 * 6);
 
         // Nothing that is kept holds a series: who removes it finds no other hand on it.
         drop(one);
@@ -117,6 +198,6 @@ mod tests {
         head.forget_removed(&[gone]);
         assert_eq!((found(&kept, &of_a, false), kept.version()), (vec![1], Some(3)));
         drop((kept, kept_any, sorted));
-        assert_eq!(head.resolved_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(head.recent.held.load(Ordering::Relaxed), 0);
     }
 }

@@ -4,8 +4,8 @@
 //! and spare ones; its columns are handed on in their order, so that results do not depend on how many threads there
 //! were. Spare threads are counted for the whole engine: many queries at a time run on one thread each.
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferula_storage::{Series, SeriesSet};
 
@@ -119,7 +119,40 @@ fn work<'l, L: Lane + 'l>(wave: &mut [Slot], lanes: impl Iterator<Item = &'l mut
     });
 }
 
-/// Threads taken from the engine's spare ones; given back when dropped.
+/// The threads of an engine that nobody uses. Queries that run take one each, also when there is none: their number is
+/// not bounded here, and where there are as many as cores none has another thread work for it.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    free: AtomicIsize,
+}
+
+impl Threads {
+    /// `spare`: besides a query's own.
+    pub fn new(spare: usize) -> Threads {
+        Threads { free: AtomicIsize::new(isize::try_from(spare).unwrap_or(isize::MAX - 1) + 1) }
+    }
+}
+
+/// One running query among the threads; given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Running(Option<Arc<Threads>>);
+
+impl Running {
+    pub fn new(threads: Arc<Threads>) -> Running {
+        threads.free.fetch_sub(1, Ordering::Relaxed);
+        Running(Some(threads))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(threads) = &self.0 {
+            threads.free.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Threads taken for a while; given back when dropped.
 struct Spare<'a> {
     q: &'a Query<'a>,
     n: usize,
@@ -128,16 +161,39 @@ struct Spare<'a> {
 impl<'a> Spare<'a> {
     fn take(q: &'a Query<'a>, wanted: usize) -> Spare<'a> {
         let mut n = 0;
-        let _ = q.spare_threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
-            n = wanted.min(free);
-            Some(free - n)
-        });
+        if let Some(threads) = &q.threads.0 {
+            let _ = threads.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                n = wanted.min(usize::try_from(free).unwrap_or(0));
+                Some(free - n as isize)
+            });
+        }
         Spare { q, n }
     }
 }
 
 impl Drop for Spare<'_> {
     fn drop(&mut self) {
-        self.q.spare_threads.fetch_add(self.n, Ordering::Relaxed);
+        if let Some(threads) = &self.q.threads.0 {
+            threads.free.fetch_add(self.n as isize, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_that_run_leave_fewer_threads_to_each_other() {
+        let threads = Arc::new(Threads::new(3));
+        let free = || threads.free.load(Ordering::Relaxed);
+        let one = Running::new(Arc::clone(&threads));
+        assert_eq!(free(), 3);
+        let more: Vec<Running> = (0..5).map(|_| Running::new(Arc::clone(&threads))).collect();
+        assert_eq!(free(), -2);
+        drop(more);
+        assert_eq!(free(), 3);
+        drop(one);
+        assert_eq!(free(), 4);
     }
 }
