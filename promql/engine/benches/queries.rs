@@ -1,11 +1,12 @@
 //! What evaluation costs on top of reading: dashboards' query shapes over 18,000 series in memory, 3 h at 15 s; with
 //! `BENCH_TSDB=1` also on the real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#[path = "parts/cpu.rs"]
+mod cpu;
+
 use std::sync::Arc;
 
-use std::time::Duration;
-
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use cpu::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ferula_instrument::Registry;
 use ferula_model::{Labels, Matcher, SeriesRef, Value};
@@ -19,39 +20,6 @@ use ferula_storage::{
 const START: i64 = 1_700_000_000_000;
 const STEP: i64 = 15_000;
 const SAMPLES: usize = 4 * 3600 / 15;
-
-/// The thread's own CPU time: what else runs on the machine does not count.
-struct CpuTime;
-
-impl CpuTime {
-    fn now() -> Duration {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
-    }
-}
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-    fn start(&self) -> Duration {
-        Self::now()
-    }
-    fn end(&self, start: Duration) -> Duration {
-        Self::now() - start
-    }
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn to_f64(&self, v: &Duration) -> f64 {
-        v.as_nanos() as f64
-    }
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 /// Decoded columns; reading is a copy of 120 samples at a time, as of a chunk.
 #[derive(Clone)]
