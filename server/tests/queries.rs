@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{CONFIG, Server, with_data};
+use support::{CONFIG, ENDLESS, Server, form, with_data};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -77,10 +77,8 @@ async fn a_client_that_goes_away_takes_its_query_along() {
         let active = String::from_utf8(active.into_iter().filter(|b| *b != 0).collect()).unwrap();
         (line.ends_with(" 1"), active.contains("sum_over_time(sum_over_time("))
     };
-    // Some 10^13 samples of subqueries: nothing but the end of the connection stops it.
-    let query = "sum_over_time(sum_over_time(sum_over_time(vector(1)[2h:1s])[2h:1s])[2h:1s])".replace('[', "%5B");
     let mut client = TcpStream::connect(s.address).await.unwrap();
-    let request = format!("GET /api/v1/query?query={} HTTP/1.1\r\nHost: x\r\n\r\n", query.replace(']', "%5D"));
+    let request = format!("GET /api/v1/query?query={} HTTP/1.1\r\nHost: x\r\n\r\n", form(ENDLESS));
     client.write_all(request.as_bytes()).await.unwrap();
     while running().await != (true, true) {
         tokio::task::yield_now().await;
@@ -111,8 +109,7 @@ async fn a_flood_of_queries_does_not_stop_rules() {
         let values = text.lines().filter(|l| l.starts_with(name)).filter_map(|l| l.rsplit_once(' '));
         values.map(|(_, v)| v.parse::<f64>().unwrap()).sum()
     };
-    let endless = "sum_over_time(sum_over_time(sum_over_time(vector(1)%5B2h:1s%5D)%5B2h:1s%5D)%5B2h:1s%5D)";
-    let request = format!("GET /api/v1/query?query={endless} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let request = format!("GET /api/v1/query?query={} HTTP/1.1\r\nHost: x\r\n\r\n", form(ENDLESS));
     let mut clients = Vec::new();
     for _ in 0..102 {
         let mut client = TcpStream::connect(s.address).await.unwrap();
@@ -187,12 +184,4 @@ async fn bad_queries_get_clear_errors() {
     assert!(answer.text.contains("exceeded maximum resolution of 11,000 points"), "{}", answer.text);
     assert_eq!(s.ask(instant, &[("query", "count(m)")]).await.data()["result"][0]["value"][1], "4000");
     s.stop().await;
-}
-
-fn form(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for b in text.bytes() {
-        if b.is_ascii_alphanumeric() { out.push(char::from(b)) } else { out.push_str(&format!("%{b:02X}")) }
-    }
-    out
 }

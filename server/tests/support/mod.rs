@@ -160,6 +160,19 @@ impl Server {
     }
 }
 
+/// Percent-encoded, for a form or a query string.
+pub fn form(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii_alphanumeric() { out.push(char::from(b)) } else { out.push_str(&format!("%{b:02X}")) }
+    }
+    out
+}
+
+/// 3 × 10^12 samples of subqueries, of which few are held: only the clock or the client ends it. (Levels add up, they do
+/// not multiply; what makes it long is the window.)
+pub const ENDLESS: &str = "sum_over_time(sum_over_time(vector(1)[20d:1s])[20d:1s])";
+
 pub const CONFIG: &str = "global:\n  external_labels: {dc: x}\n";
 
 /// A server with a few series: `up` of two instances, a counter, and a label name with a dot.
