@@ -53,9 +53,15 @@ fn too_many_samples() {
 
 #[test]
 fn memory_is_charged_before_it_is_held() {
-    for text in
-        ["m", "m * on (i) group_left m", "topk(3, m)", "quantile(0.5, m)", "count_values(\"v\", m)", "avg by (i) (m)"]
-    {
+    for text in [
+        "m",
+        "m * on (i) group_left m",
+        "topk(3, m)",
+        "quantile(0.5, m)",
+        "count_values(\"v\", m)",
+        "avg by (i) (m)",
+        "count_over_time(vector(1)[2h:1s])", // its columns alone would fit
+    ] {
         let budget = Budget::root("query", 200_000);
         let ctx = QueryContext::new(None, budget.clone());
         let error = range(&ctx, text, 1_400_000, 200).unwrap_err();

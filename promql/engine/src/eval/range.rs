@@ -27,6 +27,9 @@ pub(crate) struct Points {
     pub histogram_start_ms: Vec<i64>,
 }
 
+/// Samples taken from a subquery between two looks at the deadline; there may be as many as a query may hold.
+const SAMPLES_UNCHECKED: usize = 1 << 18;
+
 /// Written so that it vectorises: there is none nearly always.
 fn has_stale(values: &[f64]) -> bool {
     values.iter().fold(false, |found, v| found | is_stale_nan(*v))
@@ -126,11 +129,18 @@ impl Points {
         self.floats.retain(|v| !is_stale_nan(*v));
     }
 
-    fn take_column(&mut self, c: &Column, grid: Grid) {
+    fn take_column(&mut self, q: &Query<'_>, c: &Column, grid: Grid) -> Result<(), QueryError> {
         self.clear();
-        for (i, v) in c.floats.iter().enumerate().filter(|(_, v)| is_present(**v)) {
-            self.float_ms.push(grid.at(i));
-            self.floats.push(*v);
+        // Not more than has been charged, as growing by doubling would.
+        self.float_ms.reserve_exact(c.floats.len());
+        self.floats.reserve_exact(c.floats.len());
+        for (block, floats) in c.floats.chunks(SAMPLES_UNCHECKED).enumerate() {
+            let first = block * SAMPLES_UNCHECKED;
+            for (i, v) in floats.iter().enumerate().filter(|(_, v)| is_present(**v)) {
+                self.float_ms.push(grid.at(first + i));
+                self.floats.push(*v);
+            }
+            q.tick((floats.len() >> 8) as u32)?;
         }
         for (i, h) in &c.histograms {
             self.histogram_ms.push(grid.at(*i as usize));
@@ -141,6 +151,7 @@ impl Points {
             }
             self.histograms.push(h);
         }
+        Ok(())
     }
 }
 
@@ -195,7 +206,9 @@ impl Plan {
         self.bounds.clear();
         self.version += 1;
         (self.read, self.fresh, self.widest, self.filled) = (0, 0, 0, 0);
-        let (mut from, mut to, mut seen) = (0, 0, 0);
+        // The first window may lie, and may be, millions of samples wide; the others are near it.
+        let within = |bound: i64| times.partition_point(|t| *t <= bound);
+        let (mut from, mut to, mut seen) = (within(steps.at(0).saturating_sub(range_ms)), within(steps.at(0)), 0);
         for step in 0..steps.n {
             let end = steps.at(step);
             advance(times, &mut from, end.saturating_sub(range_ms));
@@ -306,6 +319,10 @@ impl<'a> RangeVector<'a> {
                 }
                 let inner = Grid::range(start, times.last(), step);
                 q.admit(inner)?;
+                if inner.n > 1024 {
+                    // A column of it becomes samples, values and times, and the plan of the windows keeps the times.
+                    q.charge(24 * inner.n as u64)?;
+                }
                 let stream = super::eval(q, &s.expr, inner)?.series()?;
                 // Upstream's annotations about subqueries point at the start of the query.
                 let current = SeriesWindows::new(q, times, range_ms, grid, Span::default());
@@ -323,7 +340,7 @@ impl<'a> RangeVector<'a> {
                     None => return Ok(None),
                 },
                 Source::Subquery { stream, grid } => match stream.next()? {
-                    Some(c) => self.current.take_column(c, *grid),
+                    Some(c) => self.current.take_column(c, *grid)?,
                     None => return Ok(None),
                 },
             };
@@ -376,10 +393,10 @@ impl<'a> SeriesWindows<'a> {
         Ok(self.found(Identity::new(series.labels), false))
     }
 
-    /// Takes the values of a subquery's column for samples.
-    pub fn take_column(&mut self, c: Column, grid: Grid) -> Option<RangeSeries> {
-        self.points.take_column(&c, grid);
-        self.found(c.id, c.drop_name)
+    /// Takes the values of a subquery's column for samples; `None` where there are none.
+    pub fn take_column(&mut self, c: Column, grid: Grid) -> Result<Option<RangeSeries>, QueryError> {
+        self.points.take_column(self.q, &c, grid)?;
+        Ok(self.found(c.id, c.drop_name))
     }
 
     fn found(&mut self, id: Identity, drop_name: bool) -> Option<RangeSeries> {
@@ -417,7 +434,10 @@ impl<'a> SeriesWindows<'a> {
         mut f: impl FnMut(&Window<'_>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let p = &self.points;
-        let (mut fl, mut fh, mut hl, mut hh) = (0, 0, 0, 0);
+        let within = |bound: i64| p.float_ms.partition_point(|t| *t <= bound);
+        let first_ms = self.times.at(0);
+        let (mut fl, mut fh) = (within(first_ms.saturating_sub(self.range_ms)), within(first_ms));
+        let (mut hl, mut hh) = (0, 0);
         let (mut read, mut widest, mut filled, mut pending) = (0u64, 0u64, 0u64, 0u64);
         let (mut fresh, mut seen) = (0u64, (0, 0));
         let histogram_weight = p.histograms.first().map_or(0, |h| histogram_samples(h));

@@ -169,7 +169,7 @@ fn range_function<'a>(
     let out = match source {
         Source::Subquery { mut stream, grid: inner } => crate::column::stream(move || {
             while let Some(c) = stream.next()? {
-                if let Some(series) = first.windows.take_column(c, inner)
+                if let Some(series) = first.windows.take_column(c, inner)?
                     && let Some(c) = first.apply(series)?
                 {
                     return Ok(Some(c));
