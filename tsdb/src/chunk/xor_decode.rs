@@ -89,7 +89,8 @@ pub fn decode_two(chunks: [(&[u8], usize); 2], t_ms: &mut Vec<i64>, values: &mut
     Err(error)
 }
 
-/// Which of the two could be read to their ends.
+/// Which of the two could be read to their ends. Alone, because the loop wants every register: inside its caller it is slower.
+#[inline(never)]
 fn walk_two(bytes: [&[u8]; 2], copies: &mut [Padded; 2], outs: &mut [Out<'_>; 2]) -> [bool; 2] {
     let ([first, second], [copy, other], [out, other_out]) = (bytes, copies, outs);
     let mut a = Walk::begin(first, copy, out);
