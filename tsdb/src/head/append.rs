@@ -276,7 +276,7 @@ impl Appender for HeadAppender {
 
     fn expect(&mut self, series: &[SeriesRef]) {
         self.expected.clear();
-        self.head.series.fetch(series.iter().map(|s| s.0), &mut self.expected);
+        self.head.series.by_refs(series.iter().map(|s| s.0), &mut self.expected);
         self.expected.reverse();
     }
 

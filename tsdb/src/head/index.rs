@@ -46,22 +46,9 @@ impl SeriesIndex {
         let pages = self.pages(page).read().unwrap_or_else(PoisonError::into_inner);
         pages.get(&page)?.get(slot)?.clone()
     }
-    /// The series of many ascending references, page by page.
-    pub fn by_refs(&self, refs: impl Iterator<Item = u64>, out: &mut Vec<Arc<MemSeries>>) {
-        let mut refs = refs.peekable();
-        while let Some(first) = refs.peek().copied() {
-            let page = split(first).0;
-            let pages = self.pages(page).read().unwrap_or_else(PoisonError::into_inner);
-            let found = pages.get(&page);
-            while let Some(r) = refs.next_if(|r| split(*r).0 == page) {
-                if let Some(s) = found.and_then(|p| p.get(split(r).1)).and_then(|s| s.clone()) {
-                    out.push(s);
-                }
-            }
-        }
-    }
-    /// The series of references in any order, as far as they are here, to be used soon.
-    pub fn fetch(&self, refs: impl Iterator<Item = u64> + Clone, out: &mut Vec<Arc<MemSeries>>) {
+    /// The series of many references, in their order, as far as they are here. One look at the index for each run of
+    /// references of the same page.
+    pub fn by_refs(&self, refs: impl Iterator<Item = u64> + Clone, out: &mut Vec<Arc<MemSeries>>) {
         let mut refs = refs.peekable();
         while let Some(first) = refs.peek().copied() {
             let page = split(first).0;
