@@ -13,6 +13,7 @@ mod prepared;
 mod query;
 pub mod test_language;
 mod value;
+mod wide;
 
 pub use engine::{Engine, EngineOptions, QueryOptions};
 pub use error::QueryError;
