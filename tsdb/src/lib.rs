@@ -22,6 +22,7 @@ mod reload;
 pub mod replay;
 pub mod restart;
 mod retention;
+mod soon;
 pub mod space;
 mod stale;
 pub mod status;

@@ -76,6 +76,8 @@ pub struct SelectHints {
     /// Of each series only the newest sample of `start_ms..=end_ms` is wanted: an instant selector. Storage may leave out
     /// older ones.
     pub newest_only: bool,
+    /// Samples before the bounds are no harm: storage that has some at hand need not cut them off.
+    pub may_begin_earlier: bool,
     /// Only labels are wanted (the series endpoint): no chunk need be opened.
     pub series_only: bool,
     /// Where the store may leave what it found out about these matchers, for the next time they are asked.

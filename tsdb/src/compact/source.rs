@@ -8,7 +8,7 @@ use crate::block::Block;
 use crate::chunk::Encoding;
 use crate::error::Error;
 use crate::head::out_of_order::LateSample;
-use crate::head::series::{Bytes, ChunkView, MemSeries};
+use crate::head::series::{Bytes, ChunkView, MemSeries, Snapshot};
 use crate::head::symbols::Texts;
 use crate::head::{Head, Intervals};
 use crate::index::ChunkMeta;
@@ -73,19 +73,24 @@ impl Source for HeadSource<'_> {
     fn next(&mut self) -> Result<Option<SourceSeries>, Error> {
         for s in self.series.by_ref() {
             let last = self.end_ms.saturating_sub(1);
-            let chunks = s.state().snapshot(self.mint_ms, last, None, |at| self.head.file_chunk(at, &mut None))?.chunks;
+            let Snapshot { mut chunks, files } =
+                s.state().snapshot(self.mint_ms, last, None, |at| self.head.chunk_file(at))?;
             if chunks.is_empty() {
                 continue;
             }
+            files.check(&mut chunks, self.head.chunks_dir())?;
             if let Some(observed) = self.head.observed.get() {
                 for c in &chunks {
                     observed.chunk_range_ms.observe((c.maxt_ms - c.mint_ms) as f64);
-                    observed.chunk_samples.observe(f64::from(c.encoding.count(&c.data)));
-                    observed.chunk_bytes.observe(c.data.len() as f64);
+                    let data = files.bytes(&c.data);
+                    observed.chunk_samples.observe(f64::from(c.encoding.count(data)));
+                    observed.chunk_bytes.observe(data.len() as f64);
                 }
             }
-            let piece =
-                |c: ChunkView| Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data: c.data };
+            let piece = |c: ChunkView| {
+                let data = files.keep(c.data);
+                Piece { mint_ms: c.mint_ms, maxt_ms: c.maxt_ms, encoding: c.encoding, data }
+            };
             let pieces = chunks.into_iter().map(piece).collect();
             return Ok(Some(SourceSeries {
                 labels: s.labels(&self.texts).to_labels(),

@@ -2,6 +2,7 @@
 //!
 //! The files are a help, not a store: nothing is synced, a chunk that cannot be written stays in memory, and at a restart
 //! whatever follows damage is rebuilt from the log.
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use ferula_fs::{File, Fs, Mapping, Open};
 use hashbrown::HashMap;
 
 use super::series::{ChunkData, FullChunk};
+use super::stored::FilePart;
 use crate::chunk::Encoding;
 use crate::encoding::{Malformed, Reader, crc, put_uvarint};
 use crate::error::{CUT, Error};
@@ -39,8 +41,8 @@ struct State {
     max_time: i64,
 }
 
-/// A file by its number, as a reader of many chunks keeps it.
-pub type OpenFile = Option<(u64, Mapping)>;
+/// Bytes of a record before the length of its data.
+const FIXED: usize = 8 + 8 + 8 + 1;
 
 /// Chunks found in the files, sorted by series; those of one in the order they were written. One list for all: a list for
 /// each series would take four times the memory, at the moment when there is least.
@@ -194,65 +196,34 @@ impl HeadChunks {
         Some(())
     }
 
-    /// Encoding and data of a stored chunk, its checksum checked.
-    pub fn chunk(&self, at: u64) -> Result<(Encoding, Mapping), Error> {
-        self.chunk_in(at, &mut None)
-    }
-
-    /// As [`HeadChunks::chunk`], without asking for the file again that the chunk before was in.
-    pub fn chunk_in(&self, at: u64, open: &mut OpenFile) -> Result<(Encoding, Mapping), Error> {
+    /// The file that a stored chunk is in. What waits to be written stands for itself.
+    pub fn part(&self, at: u64) -> Result<FilePart, Error> {
         let (number, offset) = (at >> 32, at as u32 as usize);
-        if let Some((of, bytes)) = open
-            && *of == number
-            && offset < bytes.len()
-        {
-            return self.read(number, bytes, offset, offset);
-        }
-        match self.bytes(number, offset)? {
-            Found::File(bytes) => {
-                let found = self.read(number, &bytes, offset, offset);
-                *open = Some((number, bytes));
-                found
-            }
-            Found::Copy(bytes) => self.read(number, &bytes, 0, offset),
-        }
-    }
-
-    /// The chunk at `start` of the bytes, which stands at `offset` of its file.
-    fn read(&self, number: u64, bytes: &Mapping, start: usize, offset: usize) -> Result<(Encoding, Mapping), Error> {
-        let read = || {
-            let mut r = Reader::at(bytes, start)?;
-            let (_, chunk) = read_chunk(&mut r)?;
-            let end = bytes.len() - r.len() - 4;
-            let start = end - chunk.1;
-            let data = bytes.slice(start..end).ok_or(Malformed("chunk is cut off"))?;
-            Ok((chunk.0.encoding, data))
-        };
-        let path = || self.dir.join(names::chunk_file(number));
-        let found = read();
-        if bytes.is_torn() {
-            Error::if_torn(&path(), bytes)?;
-        }
-        found.map_err(|m: Malformed| Error::corrupt(&path(), offset, m.0))
-    }
-
-    fn bytes(&self, number: u64, offset: usize) -> Result<Found, Error> {
         let mut s = self.state();
-        if let Some((mapping, _)) = s.closed.get(&number) {
-            return Ok(Found::File(mapping.clone()));
+        if let Some((bytes, _)) = s.closed.get(&number) {
+            return Ok(FilePart { number, from: 0, bytes: bytes.clone() });
         }
         let path = self.dir.join(names::chunk_file(number));
+        let missing = || Error::corrupt(&path, offset, "no such head chunk file");
         if number != s.number {
-            return Err(Error::corrupt(&path, offset, "no such head chunk file"));
+            return Err(missing());
         }
         if let Some(buffered) = (offset as u64).checked_sub(s.flushed) {
-            return Ok(Found::Copy(Mapping::from(s.buf.get(buffered as usize..).unwrap_or(&[]).to_vec())));
+            let record = Record::at(&s.buf, buffered as usize).map_err(|m| Error::corrupt(&path, offset, m.0))?;
+            let bytes = s.buf.get(buffered as usize..record.end).unwrap_or(&[]);
+            return Ok(FilePart { number, from: offset, bytes: Mapping::from(bytes.to_vec()) });
         }
         if s.mapped.as_ref().is_none_or(|m| m.len() <= offset) {
-            let file = s.file.as_ref().ok_or_else(|| Error::corrupt(&path, offset, "no such head chunk file"))?;
+            let file = s.file.as_ref().ok_or_else(missing)?;
             s.mapped = Some(file.map().map_err(Error::io("mapping", &path))?);
         }
-        s.mapped.clone().map(Found::File).ok_or_else(|| Error::corrupt(&path, offset, "no such head chunk file"))
+        let bytes = s.mapped.clone().ok_or_else(missing)?;
+        Ok(FilePart { number, from: 0, bytes })
+    }
+
+    /// Where the files are.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Removes the oldest files as far as they hold nothing from `mint_ms` on.
@@ -287,10 +258,29 @@ impl HeadChunks {
     }
 }
 
-enum Found {
-    File(Mapping),
-    /// Begins with the chunk wanted.
-    Copy(Mapping),
+/// Where the parts of a chunk's record lie.
+pub struct Record<'a> {
+    pub data: Range<usize>,
+    /// What the checksum is of, and the checksum.
+    pub summed: &'a [u8],
+    pub sum: u32,
+    /// Behind the checksum.
+    pub end: usize,
+}
+
+impl<'a> Record<'a> {
+    /// Of the record that begins at `start`. Nothing has been checked but that it is whole.
+    pub fn at(bytes: &'a [u8], start: usize) -> Result<Record<'a>, Malformed> {
+        let mut r = Reader::at(bytes, start)?;
+        r.bytes(FIXED)?;
+        let len = r.uvarint_usize()?;
+        let from = bytes.len() - r.len();
+        r.bytes(len)?;
+        let sum = r.u32()?;
+        let (data, end) = (from..from + len, from + len + 4);
+        let summed = bytes.get(start..data.end).unwrap_or(&[]);
+        Ok(Record { data, summed, sum, end })
+    }
 }
 
 fn numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, Error> {
@@ -300,9 +290,8 @@ fn numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>, Error> {
     Ok(numbers)
 }
 
-/// Series, chunk (without its place) and length of its data; leaves the reader behind the checksum. `None` encoding: out
-/// of order, or unknown.
-fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, (FullChunk, usize)), Malformed> {
+/// Series (0: out of order) and chunk, without its place; leaves the reader behind the checksum.
+fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, FullChunk), Malformed> {
     let mut inner = *r;
     let series = inner.u64()?;
     let (mint_ms, maxt_ms) = (inner.i64()?, inner.i64()?);
@@ -316,7 +305,7 @@ fn read_chunk(r: &mut Reader<'_>) -> Result<(u64, (FullChunk, usize)), Malformed
     let known = Encoding::from_byte(encoding & !OUT_OF_ORDER).ok_or(Malformed("unknown encoding of a head chunk"))?;
     let chunk = FullChunk { mint_ms, maxt_ms, samples: known.count(data), encoding: known, data: ChunkData::File(0) };
     let is_out_of_order = encoding & OUT_OF_ORDER != 0;
-    Ok((if is_out_of_order { 0 } else { series }, (chunk, len)))
+    Ok((if is_out_of_order { 0 } else { series }, chunk))
 }
 
 fn read_file(number: u64, bytes: &[u8], mut each: impl FnMut(u64, FullChunk)) -> Result<(), Malformed> {
@@ -336,7 +325,7 @@ fn read_file(number: u64, bytes: &[u8], mut each: impl FnMut(u64, FullChunk)) ->
             return if r.rest().iter().all(|b| *b == 0) { Ok(()) } else { Err(Malformed("data behind the end")) };
         }
         let offset = (bytes.len() - r.len()) as u64;
-        let (series, (mut chunk, _)) = read_chunk(&mut r)?;
+        let (series, mut chunk) = read_chunk(&mut r)?;
         chunk.data = ChunkData::File(number << 32 | offset);
         if series != 0 {
             each(series, chunk); // out-of-order chunks come back from their own log

@@ -21,8 +21,10 @@ pub mod read;
 mod released;
 pub mod replay;
 pub mod series;
+pub mod stored;
 pub mod symbols;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -47,6 +49,7 @@ use metadata::SeriesMetadata;
 use postings::Postings;
 use released::Released;
 use series::{ChunkData, CutRules, FullChunk, MemSeries};
+use stored::FilePart;
 use symbols::Symbols;
 
 /// Samples of the largest batch whose memory is kept, and how many such are.
@@ -381,15 +384,15 @@ impl Head {
     }
 
     /// Reads a chunk from a head-chunk file; `open` is the file of the chunk before, if any.
-    pub(crate) fn file_chunk(
-        &self,
-        at: u64,
-        open: &mut head_chunks::OpenFile,
-    ) -> Result<ferula_fs::Mapping, crate::Error> {
+    pub(crate) fn chunk_file(&self, at: u64) -> Result<FilePart, crate::Error> {
         match &self.chunks {
-            Some(c) => c.chunk_in(at, open).map(|(_, data)| data),
+            Some(c) => c.part(at),
             None => Err(crate::Error::Invalid("there are no head chunk files".to_owned())),
         }
+    }
+    /// Where head-chunk files are, for errors.
+    pub(crate) fn chunks_dir(&self) -> &Path {
+        self.chunks.as_ref().map_or(Path::new(""), HeadChunks::dir)
     }
 
     /// Takes a full chunk out of a series' hands and says where it lies from now on.

@@ -12,18 +12,23 @@ use ferula_storage::{
 use super::resolved::resolve;
 use super::run::{Run, decode_run};
 use super::select::select;
-use crate::error::{CUT, Error};
-use crate::head::head_chunks::OpenFile;
+use crate::error::Error;
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
-use crate::head::series::{ChunkView, MemSeries, SeriesLabels};
+use crate::head::series::{ChunkView, MemSeries, SeriesLabels, Snapshot};
+use crate::head::stored::{FilePart, Files};
 use crate::head::symbols::Texts;
 use crate::head::{Head, Intervals};
+use crate::soon::soon;
 
 /// Bytes charged to the query for each selected series: its handle and iterator.
 const SERIES_BYTES: u64 = 160;
 /// Told to a reader that lived so long that compaction did not wait for it.
 const EXPIRED: &str = "the query took too long: the samples it reads have been moved into a block";
+/// Chunks that are looked at together: as many as are decoded together.
+const CHECKED_AT_ONCE: usize = 8;
+/// The memory of a series is asked for when so many others come before it.
+const AHEAD: usize = 4;
 /// Between two looks at deadline and cancellation.
 const CHECK_EVERY: usize = 1024;
 
@@ -76,12 +81,13 @@ impl Querier for HeadQuerier {
             series.truncate(hints.limit);
         }
         let (mint_ms, maxt_ms) = hints.within(self.mint_ms, self.maxt_ms);
+        let uncut = hints.may_begin_earlier && mint_ms == hints.start_ms;
+        let from_ms = if uncut { i64::MIN } else { mint_ms };
         Ok(Box::new(HeadSeriesSet {
-            read: Arc::new(ReadContext { ctx: ctx.clone(), mint_ms, maxt_ms }),
+            read: Arc::new(ReadContext { ctx: ctx.clone(), head: Arc::clone(&self.head), mint_ms, maxt_ms, from_ms }),
             _charge: charge,
             series: series.into_iter(),
             texts: SharedTexts(Arc::new(OfSelection(texts))),
-            head: Arc::clone(&self.head),
             reader: Arc::clone(&self.reader),
             has_deleted: self.head.has_deleted(),
             newest_of: hints.newest_only.then_some((mint_ms, maxt_ms)),
@@ -161,7 +167,6 @@ struct HeadSeriesSet {
     _charge: Charge,
     series: std::vec::IntoIter<Arc<MemSeries>>,
     texts: SharedTexts,
-    head: Arc<Head>,
     reader: Arc<Reader>,
     /// Whether anything of the head's is deleted.
     has_deleted: bool,
@@ -169,7 +174,7 @@ struct HeadSeriesSet {
     newest_of: Option<(i64, i64)>,
     series_only: bool,
     /// The head-chunk file read last.
-    file: OpenFile,
+    file: Option<FilePart>,
     /// Series and chunks given so far: noted in the statistics at the end.
     given: usize,
     chunks: usize,
@@ -199,8 +204,11 @@ impl std::ops::Deref for SharedTexts {
 /// What the iterators of a selection share.
 struct ReadContext {
     ctx: QueryContext,
+    head: Arc<Head>,
     mint_ms: i64,
     maxt_ms: i64,
+    /// Samples before this are cut off: what chunks hold before `mint_ms` may be welcome.
+    from_ms: i64,
 }
 
 impl HeadSeriesSet {
@@ -219,6 +227,9 @@ impl SeriesSet for HeadSeriesSet {
         }
         loop {
             let series = self.series.next()?;
+            if let Some(later) = self.series.as_slice().get(AHEAD) {
+                soon(&**later);
+            }
             let (mint_ms, maxt_ms) = (self.read.mint_ms, self.read.maxt_ms);
             let state = series.state();
             if let Some((from, to)) = self.newest_of
@@ -233,8 +244,8 @@ impl SeriesSet for HeadSeriesSet {
                 let samples = Box::new(Newest(Some((t_ms, value))));
                 return Some(Ok(Series { labels: self.labels(series), samples }));
             }
-            let read = |at| self.head.file_chunk(at, &mut self.file);
-            let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), read);
+            let (head, kept) = (&self.read.head, &mut self.file);
+            let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), |at| part(head, kept, at));
             let late = state.out_of_order().map(|o| o.visible(mint_ms, maxt_ms, &self.reader));
             let late = late.unwrap_or_default();
             drop(state);
@@ -242,19 +253,20 @@ impl SeriesSet for HeadSeriesSet {
                 self.series = Vec::new().into_iter();
                 return Some(Err(StorageError::Other(EXPIRED.to_owned())));
             }
-            let chunks = match snapshot {
-                Ok(s) => s.chunks,
+            let Snapshot { chunks, files } = match snapshot {
+                Ok(s) => s,
                 Err(e) => return Some(Err(e.into())),
             };
             if chunks.is_empty() && late.is_empty() {
                 continue; // nothing of it lies in the range
             }
             self.given += 1;
-            let deleted = if self.has_deleted { self.head.deleted(series.series_ref()) } else { Intervals::new() };
+            let deleted = if self.has_deleted { self.read.head.deleted(series.series_ref()) } else { Intervals::new() };
             let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
             self.chunks += chunks.len();
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
-            let in_order = Box::new(ChunkIter { chunks: chunks.into_iter(), deleted, read: Arc::clone(&self.read) });
+            let chunks = chunks.into_iter();
+            let in_order = Box::new(ChunkIter { chunks, files, deleted, read: Arc::clone(&self.read) });
             if late.is_empty() {
                 return Some(Ok(Series { labels: self.labels(series), samples: in_order }));
             }
@@ -262,6 +274,16 @@ impl SeriesSet for HeadSeriesSet {
             return merge_series(vec![late, Series { labels: self.labels(series), samples: in_order }]).map(Ok);
         }
     }
+}
+
+/// The file of a chunk, without asking for it again where the chunk before was in it.
+fn part(head: &Head, kept: &mut Option<FilePart>, at: u64) -> Result<FilePart, Error> {
+    if let Some(part) = kept.as_ref().filter(|k| k.has(at >> 32, at as u32 as usize)) {
+        return Ok(part.clone());
+    }
+    let part = head.chunk_file(at)?;
+    *kept = Some(part.clone());
+    Ok(part)
 }
 
 /// The newest sample of a series, when it is all that is wanted.
@@ -281,25 +303,30 @@ impl SampleIter for Newest {
 /// Decodes chunks that follow each other in time, a few at a time.
 struct ChunkIter {
     chunks: std::vec::IntoIter<ChunkView>,
+    files: Files,
     deleted: Intervals,
     read: Arc<ReadContext>,
 }
 
 impl SampleIter for ChunkIter {
     fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
-        let ReadContext { mint_ms, maxt_ms, .. } = &*self.read;
+        let ReadContext { from_ms, maxt_ms, head, .. } = &*self.read;
         loop {
             out.clear();
-            let all = self.chunks.as_slice();
-            if all.is_empty() {
+            let all = self.chunks.as_mut_slice();
+            let n = all.len().min(CHECKED_AT_ONCE);
+            let next = all.get_mut(..n).unwrap_or(&mut []);
+            if next.is_empty() {
                 return Ok(false);
             }
-            let run = all.iter().map(|c| Run { encoding: c.encoding, data: &c.data, visible: c.visible });
-            let n = decode_run(run, out).map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
-            if self.chunks.by_ref().take(n).any(|chunk| chunk.data.is_torn()) {
-                return Err(StorageError::Corrupt(format!("a file of chunks_head: {CUT}")));
-            }
-            trim(out, *mint_ms, *maxt_ms, &self.deleted);
+            self.files.check(next, head.chunks_dir())?;
+            let files = &self.files;
+            let run = next.iter().map(|c| Run { encoding: c.encoding, data: files.bytes(&c.data), visible: c.visible });
+            let done = decode_run(run, out);
+            let n = done.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
+            self.files.if_torn(head.chunks_dir())?;
+            self.chunks.nth(n.saturating_sub(1));
+            trim(out, *from_ms, *maxt_ms, &self.deleted);
             if !out.is_empty() {
                 return Ok(true);
             }

@@ -16,7 +16,8 @@ use crate::identity::Identity;
 use crate::query::Query;
 use crate::wide::has_stale;
 
-/// All samples of one series that any window may see, floats and histograms apart, both in rising time.
+/// All samples of one series that any window may see, floats and histograms apart, both in rising time. Some that are
+/// before any window may stand before the others.
 #[derive(Default)]
 pub(crate) struct Points {
     pub float_ms: Vec<i64>,
@@ -68,8 +69,8 @@ impl Points {
             }
             let starts = batch.start_ms.get(from..to);
             match &mut batch.values {
-                Batch::Floats(v) if self.is_empty() && to - from == v.len() && starts.is_none_or(<[_]>::is_empty) => {
-                    // All there is, very often: taken over as it is.
+                Batch::Floats(v) if self.is_empty() && to == v.len() && batch.start_ms.is_empty() => {
+                    // All there is, very often: taken over as it is, with what is before any window.
                     std::mem::swap(&mut self.float_ms, &mut batch.t_ms);
                     std::mem::swap(&mut self.floats, v);
                     if has_stale(&self.floats) {

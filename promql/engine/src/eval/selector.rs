@@ -83,7 +83,9 @@ pub(crate) fn select(
         None => SelectHints::default(),
     };
     let resolved = q.kept.and_then(|kept| kept.selection(v.span.start));
-    let hints = SelectHints { resolved, start_ms, end_ms, step_ms, range_ms, newest_only, ..hints };
+    // What interpolates takes every sample that it finds for one it may use.
+    let may_begin_earlier = v.extension.is_none();
+    let hints = SelectHints { resolved, start_ms, end_ms, step_ms, range_ms, newest_only, may_begin_earlier, ..hints };
     Ok(q.querier.select(q.ctx, q.outline.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 

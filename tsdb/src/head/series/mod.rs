@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ferula_fs::Mapping;
 use ferula_model::{LabelView, Labels};
 
+use super::stored::{Files, Stored};
 use super::symbols::{Symbols, Texts};
 use crate::chunk::{Encoding, xor};
 
@@ -66,6 +67,15 @@ impl Deref for Bytes {
     }
 }
 
+/// Where a reader has the bytes of a chunk: see [`Files::bytes`].
+#[derive(Clone, Debug)]
+pub enum Held {
+    Memory(Arc<[u8]>),
+    /// A copy of the open chunk.
+    Open(Vec<u8>),
+    File(Stored),
+}
+
 #[derive(Clone, Debug)]
 pub struct FullChunk {
     pub mint_ms: i64,
@@ -88,12 +98,13 @@ pub struct CutRules {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub chunks: Vec<ChunkView>,
+    pub files: Files,
 }
 
 #[derive(Clone, Debug)]
 pub struct ChunkView {
     pub encoding: Encoding,
-    pub data: Bytes,
+    pub data: Held,
     /// Only so many of its samples are visible.
     pub visible: usize,
     pub mint_ms: i64,

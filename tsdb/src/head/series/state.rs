@@ -1,16 +1,16 @@
 //! The changing part of a series: its open chunk, its full ones, and what few series have besides.
 use std::sync::Arc;
 
-use ferula_fs::Mapping;
 use ferula_storage::AppendError;
 
-use super::{Bytes, ChunkData, ChunkView, CutRules, FullChunk, Snapshot, XOR_MAX_BYTES, histograms};
+use super::{ChunkData, ChunkView, CutRules, FullChunk, Held, Snapshot, XOR_MAX_BYTES, histograms};
 use crate::Error;
 use crate::chunk::histogram_layout::Header;
 use crate::chunk::open::OpenChunk;
 use crate::chunk::{Encoding, float_histogram, histogram, sample_count, xor, xor2};
 use crate::head::isolation::{Older, Reader, Trail};
 use crate::head::out_of_order::{LateSample, OutOfOrder};
+use crate::head::stored::FilePart;
 use crate::record::histograms::Native;
 
 #[derive(Debug)]
@@ -338,58 +338,71 @@ impl State {
         })
     }
 
-    /// Encoding, first time and bytes of the open chunk.
-    fn open_view(&self) -> Option<(Encoding, i64, Arc<[u8]>)> {
+    /// Encoding, first time and a copy of the open chunk.
+    fn open_view(&self) -> Option<(Encoding, i64, Vec<u8>)> {
         if let Some(x) = self.xor2() {
-            return Some((Encoding::Xor2, self.first_float_time()?, Arc::from(&x.chunk[..])));
+            return Some((Encoding::Xor2, self.first_float_time()?, x.chunk.clone()));
         }
         if !self.chunk.is_empty() {
-            return Some((Encoding::Xor, self.first_float_time()?, Arc::from(self.chunk.to_bytes())));
+            return Some((Encoding::Xor, self.first_float_time()?, self.chunk.to_bytes()));
         }
         let part = self.histogram()?;
         let open = part.open.as_ref()?;
-        Some((open.encoding(), part.mint_ms, Arc::from(open.bytes())))
+        Some((open.encoding(), part.mint_ms, open.bytes().to_vec()))
     }
 
     /// Chunks that overlap the inclusive range, without what the reader must not see. `None`: no reader, everything.
-    /// `read` fetches a chunk from its file; while this series is locked, no file it needs goes away.
+    /// `file` finds the file that a chunk is in; while this series is locked, no file it needs goes away. Nothing of the
+    /// files has been checked: [`Files::check`].
     pub fn snapshot(
         &self,
         mint_ms: i64,
         maxt_ms: i64,
         reader: Option<&Reader>,
-        mut read: impl FnMut(u64) -> Result<Mapping, Error>,
+        mut file: impl FnMut(u64) -> Result<FilePart, Error>,
     ) -> Result<Snapshot, Error> {
         let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
         let mut hidden = reader.map_or(0, |r| self.trail.hidden(older, r));
-        let wanted = self.full.len() - self.full.partition_point(|c| c.maxt_ms < mint_ms);
-        let mut chunks = Vec::with_capacity(wanted + 1);
+        let mut open = None;
         if let Some((encoding, first, bytes)) = self.open_view() {
             let samples = usize::from(encoding.count(&bytes));
             let visible = samples.saturating_sub(hidden);
             hidden = hidden.saturating_sub(samples);
             if visible > 0 && first <= maxt_ms && self.last.t_ms >= mint_ms {
-                let data = Bytes::Memory(bytes);
-                chunks.push(ChunkView { encoding, data, visible, mint_ms: first, maxt_ms: self.last.t_ms });
+                let data = Held::Open(bytes);
+                open = Some(ChunkView { encoding, data, visible, mint_ms: first, maxt_ms: self.last.t_ms });
             }
         }
-        for c in self.full.iter().rev() {
-            let visible = usize::from(c.samples).saturating_sub(hidden);
-            hidden = hidden.saturating_sub(usize::from(c.samples));
-            if c.maxt_ms < mint_ms {
+        let mut end = self.full.len();
+        while let Some(c) = end.checked_sub(1).and_then(|last| self.full.get(last))
+            && hidden >= usize::from(c.samples)
+        {
+            hidden -= usize::from(c.samples);
+            end -= 1;
+        }
+        // Mostly all of them are wanted: a search would wait for memory at every step.
+        let from = match self.full.first() {
+            Some(c) if c.maxt_ms >= mint_ms => 0,
+            _ => self.full.partition_point(|c| c.maxt_ms < mint_ms),
+        };
+        let wanted = self.full.get(from..end).unwrap_or(&[]);
+        let mut found = Snapshot::default();
+        found.chunks.reserve_exact(wanted.len() + usize::from(open.is_some()));
+        for (i, c) in wanted.iter().enumerate() {
+            if c.mint_ms > maxt_ms {
                 break;
             }
-            if visible > 0 && c.mint_ms <= maxt_ms {
-                let data = match &c.data {
-                    ChunkData::Memory(b) => Bytes::Memory(Arc::clone(b)),
-                    ChunkData::File(at) => Bytes::Mapped(read(*at)?),
-                };
-                let encoding = c.encoding;
-                chunks.push(ChunkView { encoding, data, visible, mint_ms: c.mint_ms, maxt_ms: c.maxt_ms });
-            }
+            let newest = i + 1 == wanted.len();
+            let visible = usize::from(c.samples) - if newest { hidden } else { 0 };
+            let data = match &c.data {
+                ChunkData::Memory(b) => Held::Memory(Arc::clone(b)),
+                ChunkData::File(at) => Held::File(found.files.find(*at, &mut file)?),
+            };
+            let (encoding, mint_ms, maxt_ms) = (c.encoding, c.mint_ms, c.maxt_ms);
+            found.chunks.push(ChunkView { encoding, data, visible, mint_ms, maxt_ms });
         }
-        chunks.reverse();
-        Ok(Snapshot { chunks })
+        found.chunks.extend(open);
+        Ok(found)
     }
 
     /// The newest sample, when it is a float, not after `maxt_ms` and visible to `reader`, and nothing came out of order.
