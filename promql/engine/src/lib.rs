@@ -14,6 +14,7 @@ mod query;
 pub mod test_language;
 mod threads;
 mod value;
+mod wide;
 
 pub use engine::{Engine, EngineOptions, QueryOptions};
 pub use error::QueryError;

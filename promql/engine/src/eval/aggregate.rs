@@ -12,8 +12,9 @@ use crate::column::{ABSENT, Column, Stream, is_present, stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::identity::Identity;
-use crate::math::{Mean, Sum, quantile};
+use crate::math::{Mean, quantile};
 use crate::query::Query;
+use crate::wide;
 
 pub(crate) fn eval<'a>(q: &'a Query<'a>, a: &'a AggregateExpr, grid: Grid) -> Result<Stream<'a>, QueryError> {
     if matches!(
@@ -113,32 +114,15 @@ impl State {
     fn add(&mut self, q: &Query<'_>, a: &AggregateExpr, c: Column) -> Result<(), QueryError> {
         let present = || c.floats.iter().copied().enumerate().filter(|(_, v)| is_present(*v));
         match &mut self.floats {
-            Floats::Sum { sum, comp } => {
-                // Written as selections, not branches, so that it vectorises.
-                for ((v, s), c) in c.floats.iter().zip(sum.iter_mut()).zip(comp.iter_mut()) {
-                    let next = Sum { sum: *s, comp: *c }.add_finite(*v);
-                    let comp = if next.sum.is_infinite() { 0.0 } else { next.comp };
-                    let (grown, comp) = if is_present(*s) { (next.sum, comp) } else { (*v, 0.0) };
-                    *c = if is_present(*v) { comp } else { *c };
-                    *s = if is_present(*v) { grown } else { *s };
-                }
-            }
+            Floats::Sum { sum, comp } => wide::add_to_sums(sum, comp, &c.floats),
             Floats::Avg(m) => present().for_each(|(i, v)| {
                 m[i].0 = true;
                 m[i].1.add(v);
             }),
-            Floats::Max(m) => present().for_each(|(i, v)| {
-                if m[i] < v || m[i].is_nan() {
-                    m[i] = v;
-                }
-            }),
-            Floats::Min(m) => present().for_each(|(i, v)| {
-                if m[i] > v || m[i].is_nan() {
-                    m[i] = v;
-                }
-            }),
+            Floats::Max(m) => wide::keep_extremes(m, &c.floats, true),
+            Floats::Min(m) => wide::keep_extremes(m, &c.floats, false),
             Floats::Count(n) => {
-                present().for_each(|(i, _)| n[i] += 1.0);
+                wide::add_to_counts(n, &c.floats);
                 c.histograms.iter().for_each(|(i, _)| n[*i as usize] += 1.0);
             }
             Floats::Group(g) => {

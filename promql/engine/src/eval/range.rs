@@ -14,6 +14,7 @@ use crate::functions::extended;
 use crate::grid::Grid;
 use crate::identity::Identity;
 use crate::query::{Query, Run};
+use crate::wide::has_stale;
 
 /// All samples of one series that any window may see, floats and histograms apart, both in rising time.
 #[derive(Default)]
@@ -29,11 +30,6 @@ pub(crate) struct Points {
 
 /// Samples taken from a subquery between two looks at the deadline; there may be as many as a query may hold.
 const SAMPLES_UNCHECKED: usize = 1 << 18;
-
-/// Written so that it vectorises: there is none nearly always.
-fn has_stale(values: &[f64]) -> bool {
-    values.iter().fold(false, |found, v| found | is_stale_nan(*v))
-}
 
 impl Points {
     pub fn clear(&mut self) {

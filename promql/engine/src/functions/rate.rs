@@ -11,6 +11,7 @@ use crate::error::QueryError;
 use crate::eval::range::{Points, SeriesWindows, Window};
 use crate::identity::{Identity, TYPE_LABEL};
 use crate::query::Run;
+use crate::wide::{self, Edges, zero_is_outside};
 
 pub(super) fn kernel(q: &Arc<Run>, name: &'static str, v: &SeriesWindows) -> Option<BoxedKernel> {
     let (q, span) = (Arc::clone(q), v.span);
@@ -22,7 +23,9 @@ pub(super) fn kernel(q: &Arc<Run>, name: &'static str, v: &SeriesWindows) -> Opt
             per_second: (name == "rate").then_some(v.range_ms as f64 / 1000.0),
             resets: Vec::new(),
             next_reset: 0,
-            spans: Vec::new(),
+            edges: Edges::default(),
+            to_end: Vec::new(),
+            all_have_two: false,
             version: 0,
         }),
         "irate" | "idelta" => {
@@ -65,8 +68,11 @@ struct Extrapolated {
     resets: Vec<usize>,
     /// The first of them that the current window may see.
     next_reset: usize,
-    /// Per step, for the plan of this version.
-    spans: Vec<Edges>,
+    /// Per step, for the plan of this version; `to_end` as `to_start`.
+    edges: Edges,
+    to_end: Vec<f64>,
+    /// No window has fewer than two samples.
+    all_have_two: bool,
     version: u64,
 }
 
@@ -79,6 +85,25 @@ impl Extrapolated {
         starts.first().copied().filter(|s| *s != 0 && *s > w.start_ms && *s < times[0])
     }
 
+    fn look_at_times(&mut self, series: &Frame<'_>, times: &[i64]) {
+        let bounds = &series.plan.bounds;
+        self.edges.clear();
+        self.to_end.clear();
+        self.all_have_two = bounds.iter().all(|(from, to)| to.saturating_sub(*from) >= 2);
+        for (step, (from, to)) in bounds.iter().enumerate() {
+            let end_ms = series.times.at(step);
+            let window = times.get(*from as usize..*to as usize).unwrap_or(&[]);
+            let spans = span_of(window, end_ms.saturating_sub(series.range_ms), end_ms, self.per_second);
+            let [to_start, to_end, sampled, factor] = spans;
+            self.edges.first.push(*from);
+            self.edges.last.push(to.saturating_sub(1));
+            self.edges.to_start.push(to_start);
+            self.edges.sampled.push(sampled);
+            self.edges.factor.push(factor);
+            self.to_end.push(to_end);
+        }
+    }
+
     fn watch_overlaps(&self, w: &Window<'_>, times: &[i64], starts: &[i64]) {
         if self.counter && self.q.semantics.start_timestamps {
             let overlaps = |i: usize| starts[i] != 0 && starts[i] < times[i - 1] && starts[i] != starts[i - 1];
@@ -87,16 +112,6 @@ impl Extrapolated {
             }
         }
     }
-}
-
-/// What of the extrapolation depends on times only, for one step: durations in seconds.
-#[derive(Clone, Copy, Default)]
-struct Edges {
-    to_start: f64,
-    to_end: f64,
-    sampled: f64,
-    /// The factor where the counter's zero lies outside; per second if wanted.
-    factor: f64,
 }
 
 impl Kernel for Extrapolated {
@@ -109,16 +124,17 @@ impl Kernel for Extrapolated {
         }
         if self.version != series.plan.version {
             self.version = series.plan.version;
-            self.spans.clear();
-            for (step, (from, to)) in series.plan.bounds.iter().enumerate() {
-                let end_ms = series.times.at(step);
-                let window = times.get(*from as usize..*to as usize).unwrap_or(&[]);
-                self.spans.push(span_of(window, end_ms.saturating_sub(series.range_ms), end_ms, self.per_second));
-            }
+            self.look_at_times(series, times);
+        }
+        if self.all_have_two && self.resets.is_empty() && !wide::increases(v, &self.edges, self.counter, out) {
+            return Ok(true);
         }
         let counter = self.counter;
         let mut next_reset = 0;
-        for ((out, (from, to)), s) in out.iter_mut().zip(&series.plan.bounds).zip(&self.spans) {
+        let Edges { to_start, sampled, factor, .. } = &self.edges;
+        let times = to_start.iter().zip(&self.to_end).zip(sampled).zip(factor);
+        let steps = out.iter_mut().zip(&series.plan.bounds).zip(times);
+        for ((out, (from, to)), (((to_start, to_end), sampled), factor)) in steps {
             let (from, to) = (*from as usize, *to as usize);
             if to - from < 2 {
                 continue;
@@ -133,14 +149,11 @@ impl Kernel for Extrapolated {
                     increase += v[r - 1];
                 }
             }
-            let mut factor = s.factor;
-            // Whether zero lies in the window at all can be told without a division, but where it is close.
-            let (sampled, edge) = (s.sampled * first, s.to_start * increase * 1.000_001);
-            let zero_is_outside = sampled > edge && sampled > 1e-290 && sampled < f64::MAX;
-            if counter && increase > 0.0 && first >= 0.0 && !zero_is_outside {
-                let to_zero = s.sampled * (first / increase);
-                if to_zero < s.to_start {
-                    factor = (s.sampled + to_zero + s.to_end) / s.sampled;
+            let mut factor = *factor;
+            if counter && increase > 0.0 && first >= 0.0 && !zero_is_outside(first, increase, *to_start, *sampled) {
+                let to_zero = sampled * (first / increase);
+                if to_zero < *to_start {
+                    factor = (sampled + to_zero + to_end) / sampled;
                     if let Some(seconds) = self.per_second {
                         factor /= seconds;
                     }
@@ -155,10 +168,9 @@ impl Kernel for Extrapolated {
         self.resets.clear();
         self.next_reset = 0;
         if self.counter {
-            // Looked for without branches first: most counters never fall.
-            let pairs = || p.floats.iter().zip(p.floats.get(1..).unwrap_or(&[]));
-            if pairs().fold(false, |found, (before, v)| found | (v < before)) {
-                let falls = pairs().enumerate().filter(|(_, (before, v))| v < before);
+            if wide::ever_falls(&p.floats) {
+                let pairs = p.floats.iter().zip(p.floats.get(1..).unwrap_or(&[]));
+                let falls = pairs.enumerate().filter(|(_, (before, v))| v < before);
                 self.resets.extend(falls.map(|(i, _)| i + 1));
             }
             let starts = &p.float_start_ms;
@@ -220,9 +232,10 @@ impl Kernel for Extrapolated {
     }
 }
 
-/// The parts of [`factor`] for a window of these times, before any zero point is looked at.
-fn span_of(times: &[i64], start_ms: i64, end_ms: i64, per_second: Option<f64>) -> Edges {
-    let (Some(first), Some(last)) = (times.first(), times.last()) else { return Edges::default() };
+/// The parts of [`factor`] for a window of these times, before any zero point is looked at: seconds to its start and to
+/// its end, seconds sampled, and the factor where the counter's zero lies outside, per second if wanted.
+fn span_of(times: &[i64], start_ms: i64, end_ms: i64, per_second: Option<f64>) -> [f64; 4] {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return [0.0; 4] };
     let mut to_start = (first - start_ms) as f64 / 1000.0;
     let mut to_end = (end_ms - last) as f64 / 1000.0;
     let sampled = (last - first) as f64 / 1000.0;
@@ -238,7 +251,7 @@ fn span_of(times: &[i64], start_ms: i64, end_ms: i64, per_second: Option<f64>) -
     if let Some(seconds) = per_second {
         factor /= seconds;
     }
-    Edges { to_start, to_end, sampled, factor }
+    [to_start, to_end, sampled, factor]
 }
 
 /// How much longer than the samples the window is, up to the edges where samples stop short of them by at most 1.1
