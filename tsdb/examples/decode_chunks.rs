@@ -1,7 +1,7 @@
 //! What decoding costs: reads every float chunk of a `chunks_head` folder and decodes it several times over.
 //!
 //! ```text
-//! cargo run --release -p ferula-tsdb --example decode_chunks -- DATA/chunks_head [REPS]
+//! cargo run --release -p ferula-tsdb --example decode_chunks -- DATA/chunks_head [REPS [TOGETHER]]
 //! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use ferula_tsdb::chunk::{Encoding, sample_count, xor};
@@ -15,6 +15,7 @@ fn cpu() -> f64 {
 fn main() {
     let folder = std::env::args().nth(1).expect("a chunks_head folder");
     let reps: usize = std::env::args().nth(2).map_or(5, |n| n.parse().unwrap());
+    let only: Option<usize> = std::env::args().nth(3).map(|n| n.parse().unwrap());
     let mut chunks: Vec<(u64, i64, Vec<u8>)> = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -48,40 +49,26 @@ fn main() {
     let bytes: usize = chunks.iter().map(|c| c.2.len()).sum();
     println!("{} chunks, {samples} samples, {:.2} bytes each", chunks.len(), bytes as f64 / samples as f64);
     let (mut t, mut v) = (Vec::new(), Vec::new());
-    let mut least = f64::MAX;
-    let mut sum = 0u64;
-    for _ in 0..reps {
-        let began = cpu();
-        sum = 0;
-        for (_, _, c) in &chunks {
-            t.clear();
-            v.clear();
-            xor::decode(c, usize::MAX, &mut t, &mut v).unwrap();
-            sum = sum.wrapping_add(v.last().map_or(0, |v: &f64| v.to_bits())).wrapping_add(t.len() as u64);
+    for together in only.map_or(vec![1, 2, 7, 8], |n| vec![n]) {
+        let mut least = f64::MAX;
+        let mut sum = 0u64;
+        for _ in 0..reps {
+            let began = cpu();
+            sum = 0;
+            for some in chunks.chunks(together) {
+                t.clear();
+                v.clear();
+                let some: Vec<_> = some.iter().map(|c| (&c.2[..], usize::MAX)).collect();
+                xor::decode_all(&some, &mut t, &mut v).unwrap();
+                sum = v.iter().step_by(97).fold(sum, |sum, v| sum.wrapping_mul(31).wrapping_add(v.to_bits()));
+                sum = t.iter().step_by(97).fold(sum, |sum, t| sum.wrapping_mul(31).wrapping_add(*t as u64));
+            }
+            least = least.min(cpu() - began);
         }
-        least = least.min(cpu() - began);
+        println!(
+            "{together} at a time: {:.2} ns a sample ({:.0} M/s), {sum:x}",
+            least * 1e9 / samples as f64,
+            samples as f64 / least / 1e6
+        );
     }
-    println!(
-        "one at a time: {:.2} ns a sample ({:.0} M/s), {sum:x}",
-        least * 1e9 / samples as f64,
-        samples as f64 / least / 1e6
-    );
-    least = f64::MAX;
-    for _ in 0..reps {
-        let began = cpu();
-        sum = 0;
-        for pair in chunks.chunks(2) {
-            t.clear();
-            v.clear();
-            let [a, b] = [pair.first(), pair.get(1)].map(|c| c.map_or((&[][..], 0), |c| (&c.2[..], usize::MAX)));
-            xor::decode_two([a, b], &mut t, &mut v).unwrap();
-            sum = sum.wrapping_add(v.last().map_or(0, |v: &f64| v.to_bits())).wrapping_add(t.len() as u64);
-        }
-        least = least.min(cpu() - began);
-    }
-    println!(
-        "two at a time: {:.2} ns a sample ({:.0} M/s), {sum:x}",
-        least * 1e9 / samples as f64,
-        samples as f64 / least / 1e6
-    );
 }

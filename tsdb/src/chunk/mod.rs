@@ -57,10 +57,10 @@ pub fn sample_count(data: &[u8]) -> u16 {
     data.first_chunk::<2>().map_or(0, |b| u16::from_be_bytes(*b))
 }
 
-/// As two calls of [`decode`]; both are XOR chunks. Faster: see `xor_decode.rs`.
-pub fn decode_two_xor(chunks: [(&[u8], usize); 2], out: &mut SampleBatch) -> Result<(), Malformed> {
+/// As so many calls of [`decode`]; all are XOR chunks. Faster: see `xor_decode/mod.rs`.
+pub fn decode_all_xor(chunks: &[(&[u8], usize)], out: &mut SampleBatch) -> Result<(), Malformed> {
     let (t, v) = out.floats_mut();
-    xor::decode_two(chunks, t, v)
+    xor::decode_all(chunks, t, v)
 }
 
 /// Appends the chunk's samples to `out`, which must be empty or hold samples of the same encoding.

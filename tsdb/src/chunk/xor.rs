@@ -10,7 +10,7 @@ use crate::encoding::Malformed;
 use crate::encoding::bits::{BitReader, put_wide};
 use crate::encoding::varbit::sign_extend;
 
-pub use super::xor_decode::{decode, decode_two};
+pub use super::xor_decode::{AT_ONCE, decode, decode_all};
 
 /// Bytes of an empty chunk: its sample count.
 pub const HEADER: usize = 2;

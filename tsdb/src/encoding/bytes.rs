@@ -79,6 +79,14 @@ impl<'a> Reader<'a> {
         self.long_uvarint()
     }
     fn long_uvarint(&mut self) -> Result<u64, Malformed> {
+        if let Some(eight) = self.rest.first_chunk() {
+            let word = u64::from_le_bytes(*eight);
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                self.rest = self.rest.get(ends.trailing_zeros() as usize / 8 + 1..).unwrap_or(&[]);
+                return Ok(squeezed(word & (ends ^ (ends - 1))));
+            }
+        }
         let mut value = 0u64;
         for (i, b) in self.rest.iter().enumerate().take(10) {
             if i == 9 && *b > 1 {
@@ -119,6 +127,13 @@ impl<'a> Reader<'a> {
     pub fn str(&mut self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.prefixed()?).map_err(|_| Malformed("text is not UTF-8"))
     }
+}
+
+/// Seven bits of each byte, without the gaps: in pairs of bytes, of those, and of those.
+fn squeezed(bytes: u64) -> u64 {
+    let v = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let v = v & 0x0000_3fff_0000_3fff | (v & 0x3fff_0000_3fff_0000) >> 2;
+    v & 0x0fff_ffff | (v & 0x0fff_ffff_0000_0000) >> 4
 }
 
 #[inline]

@@ -6,12 +6,13 @@ use ferula_storage::{
     Annotations, LabelHints, Querier, QueryContext, QueryStats, SampleBatch, SampleIter, SelectHints, Series,
     SeriesSet, StorageError,
 };
+use smallvec::SmallVec;
 
 use super::head_querier::{limited, trim};
+use super::run::{Run, decode_run};
 use super::select::select;
 use crate::block::Block;
-use crate::chunk::{Encoding, decode, decode_two_xor, sample_count};
-use crate::encoding::Malformed;
+use crate::chunk::xor::AT_ONCE;
 use crate::error::Error;
 use crate::head::Intervals;
 use crate::index::ChunkMeta;
@@ -236,27 +237,27 @@ impl SampleIter for BlockIter {
     fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
         loop {
             out.clear();
-            let Some(meta) = self.chunks.next() else { return Ok(false) };
-            let (encoding, data) = self.block.chunk(meta.chunk_ref)?;
-            let at = |meta: &ChunkMeta| meta.chunk_ref as u32 as usize;
-            let corrupt = |meta: &ChunkMeta, m: Malformed| Error::corrupt(&self.block.dir, at(meta), m.0);
-            // Two chunks take little longer to decode than one.
-            let mut second = None;
-            if encoding == Encoding::Xor
-                && let Some(next) = self.chunks.as_slice().first()
-            {
-                let (encoding, data) = self.block.chunk(next.chunk_ref)?;
-                second = (encoding == Encoding::Xor).then_some((*next, data));
+            let all = self.chunks.as_slice();
+            if all.is_empty() {
+                return Ok(false);
             }
-            match second {
-                None => decode(encoding, data, usize::MAX, out).map_err(|m| corrupt(&meta, m))?,
-                Some((next, other)) => {
-                    self.chunks.next();
-                    let count = usize::from(sample_count(data));
-                    let result = decode_two_xor([(data, usize::MAX), (other, usize::MAX)], out);
-                    result.map_err(|m| corrupt(if out.len() < count { &meta } else { &next }, m))?;
-                }
+            let mut found = SmallVec::<[_; AT_ONCE]>::new();
+            for meta in all.iter().take(AT_ONCE) {
+                found.push(self.block.chunk(meta.chunk_ref)?);
             }
+            let run = found.iter().map(|(encoding, data)| Run { encoding: *encoding, data, visible: usize::MAX });
+            let decoded = decode_run(run, out);
+            let n = decoded.map_err(|m| {
+                // The samples of the chunks before the damaged one are there.
+                let mut whole = 0;
+                let damaged = found.iter().zip(all).find(|((encoding, data), _)| {
+                    whole += usize::from(encoding.count(data));
+                    whole > out.len()
+                });
+                let at = damaged.or(found.iter().zip(all).next()).map_or(0, |(_, meta)| meta.chunk_ref as u32 as usize);
+                Error::corrupt(&self.block.dir, at, m.0)
+            })?;
+            self.chunks.nth(n - 1);
             self.block.whole()?;
             trim(out, self.mint_ms, self.maxt_ms, &self.deleted);
             if !out.is_empty() {

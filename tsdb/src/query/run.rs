@@ -1,7 +1,9 @@
-//! Several chunks of a series in one batch: they are decoded two at a time, and their reader copies less.
+//! Several chunks of a series in one batch: they are decoded side by side, and their reader copies less.
 use ferula_storage::SampleBatch;
+use smallvec::SmallVec;
 
-use crate::chunk::{Encoding, decode, decode_two_xor};
+use crate::chunk::xor::AT_ONCE;
+use crate::chunk::{Encoding, decode, decode_all_xor, sample_count};
 use crate::encoding::Malformed;
 
 /// A batch begins no further chunk once it has so many samples: it shall stay in the nearest cache.
@@ -17,27 +19,22 @@ pub struct Run<'a> {
 /// Decodes the first chunk and, where they are XOR chunks, as many of those that follow as a batch should hold. `out` is
 /// empty. Says how many were decoded.
 pub fn decode_run<'a>(chunks: impl Iterator<Item = Run<'a>>, out: &mut SampleBatch) -> Result<usize, Malformed> {
-    let mut n = 0;
-    let mut waiting: Option<Run<'a>> = None;
+    let mut together: SmallVec<[(&[u8], usize); AT_ONCE]> = SmallVec::new();
+    let mut samples = 0;
     for chunk in chunks {
         if chunk.encoding != Encoding::Xor {
-            if n == 0 {
+            if together.is_empty() {
                 decode(chunk.encoding, chunk.data, chunk.visible, out)?;
                 return Ok(1);
             }
             break;
         }
-        n += 1;
-        match waiting.take() {
-            None => waiting = Some(chunk),
-            Some(first) => decode_two_xor([(first.data, first.visible), (chunk.data, chunk.visible)], out)?,
-        }
-        if out.t_ms.len() >= SAMPLES_MAX {
+        together.push((chunk.data, chunk.visible));
+        samples += usize::from(sample_count(chunk.data)).min(chunk.visible);
+        if samples >= SAMPLES_MAX || together.len() == AT_ONCE {
             break;
         }
     }
-    if let Some(last) = waiting {
-        decode(last.encoding, last.data, last.visible, out)?;
-    }
-    Ok(n)
+    decode_all_xor(&together, out)?;
+    Ok(together.len())
 }

@@ -11,7 +11,7 @@ use crate::column::{Column, Stream, histogram_samples};
 use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::identity::Identity;
-use crate::query::Query;
+use crate::query::{Query, Run};
 
 /// What a selector's column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +86,11 @@ pub(crate) fn select(
     // What interpolates takes every sample that it finds for one it may use.
     let may_begin_earlier = v.extension.is_none();
     let hints = SelectHints { resolved, start_ms, end_ms, step_ms, range_ms, newest_only, may_begin_earlier, ..hints };
-    Ok(q.querier.select(q.ctx, q.outline.sorted.contains(&v.span.start), &hints, &v.matchers)?)
+    Ok(q.querier.select(&q.ctx, q.outline.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 
 /// The next series of a set; at its end the set's annotations are taken over.
-pub(crate) fn next_series(q: &Query<'_>, set: &mut Box<dyn SeriesSet>) -> Result<Option<Series>, QueryError> {
+pub(crate) fn next_series(q: &Run, set: &mut Box<dyn SeriesSet>) -> Result<Option<Series>, QueryError> {
     match set.next() {
         Some(s) => {
             q.tick(1)?;
@@ -123,13 +123,21 @@ pub(crate) fn instant_of<'a>(
     let looks_once = times.first_ms == times.last();
     let set = select(q, v, oldest, times.last(), 0, grid.step_ms, looks_once)?;
     let (counted, stats_only) = (q.counts(grid), q.outline.stats_only.contains(&v.span.start));
-    let lane = move || Instants { q, times, oldest, counted, stats_only, take, batch: SampleBatch::default() };
+    let lane = move || Instants {
+        q: Arc::clone(&q.run),
+        times,
+        oldest,
+        counted,
+        stats_only,
+        take,
+        batch: SampleBatch::default(),
+    };
     Ok(lanes(q, set, grid, lane(), Some(Box::new(move || Ok(lane())))))
 }
 
 /// An instant selector on one thread.
-struct Instants<'a> {
-    q: &'a Query<'a>,
+struct Instants {
+    q: Arc<Run>,
     times: Reference,
     oldest: i64,
     counted: bool,
@@ -138,7 +146,7 @@ struct Instants<'a> {
     batch: SampleBatch,
 }
 
-impl Lane for Instants<'_> {
+impl Lane for Instants {
     fn column(&mut self, mut series: Series) -> Result<Option<Column>, QueryError> {
         let Instants { q, times, batch, .. } = self;
         series.samples.skip_to(self.oldest);
@@ -165,7 +173,7 @@ enum Newest {
 
 /// Walks the steps along the samples of one series.
 struct Walk<'a> {
-    q: &'a Query<'a>,
+    q: &'a Run,
     times: Reference,
     lookback: i64,
     take: Take,
@@ -180,7 +188,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(q: &'a Query<'a>, times: Reference, counted: bool, take: Take, id: Identity) -> Walk<'a> {
+    fn new(q: &'a Run, times: Reference, counted: bool, take: Take, id: Identity) -> Walk<'a> {
         let lookback = q.semantics.lookback_ms;
         let out = Column { id, drop_name: false, floats: q.empty_floats(times.n), histograms: Vec::new() };
         Walk {
