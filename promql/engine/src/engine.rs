@@ -10,7 +10,6 @@ use hashbrown::HashSet;
 
 use crate::column::{Column, Point, is_present};
 use crate::error::QueryError;
-use crate::eval::lanes::{Running, Threads};
 use crate::eval::merge::{Duplicates, merge};
 use crate::eval::range::RangeVector;
 use crate::eval::{Common, Output, defines_order, eval};
@@ -18,6 +17,7 @@ use crate::grid::Grid;
 use crate::plan::{Analysis, PlanNode, plan};
 use crate::prepared::{Kept, Outline, Prepared};
 use crate::query::{Query, Semantics};
+use crate::threads::{Running, Threads};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
 
 /// Prometheus's flags that concern the engine.
@@ -80,13 +80,14 @@ pub struct QueryOptions<'t> {
 pub struct Engine {
     options: EngineOptions,
     subquery_step_ms: AtomicI64,
-    threads: Arc<Threads>,
+    /// None where a query may use no thread but its own.
+    threads: Option<Arc<Threads>>,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
         let subquery_step_ms = AtomicI64::new(options.subquery_step_ms);
-        let threads = Arc::new(Threads::new(options.spare_threads));
+        let threads = (options.spare_threads > 0).then(|| Arc::new(Threads::new(options.spare_threads)));
         Engine { options, subquery_step_ms, threads }
     }
 
@@ -253,8 +254,7 @@ impl Engine {
         q.text = options.text;
         q.optimises = o.optimises;
         q.analysis = options.analyze.then(Analysis::default);
-        q.has_threads = o.spare_threads > 0;
-        q.threads = Running::new(Arc::clone(&self.threads));
+        q.threads = self.threads.as_ref().map(|t| Running::new(Arc::clone(t)));
         Ok(q)
     }
 }

@@ -12,6 +12,7 @@ mod plan;
 mod prepared;
 mod query;
 pub mod test_language;
+mod threads;
 mod value;
 mod wide;
 

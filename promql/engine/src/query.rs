@@ -1,6 +1,6 @@
 //! What all parts of one running query share.
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ferula_model::Charge;
 use ferula_model::labels::quoted;
@@ -10,12 +10,12 @@ use ferula_storage::{Querier, QueryContext};
 use crate::column::{ABSENT, Column, SeriesStream};
 use crate::error::QueryError;
 use crate::eval::Holding;
-use crate::eval::lanes::Running;
 use crate::grid::Grid;
 use crate::identity::Hidden;
 use crate::notes::Notes;
 use crate::plan::Analysis;
 use crate::prepared::{Kept, Outline};
+use crate::threads::Running;
 
 /// Semantics that flags decide, fixed for one query.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +29,22 @@ pub(crate) struct Semantics {
     pub samples_max: u64,
 }
 
-pub(crate) struct Query<'q> {
-    pub ctx: &'q QueryContext,
-    pub querier: Box<dyn Querier>,
+/// What every thread that works on a query has: it owns what it holds, so that threads which outlive the query can.
+pub(crate) struct Run {
+    pub ctx: QueryContext,
     pub semantics: Semantics,
     /// The outermost grid: what `@ start()`, `end()`, `step()` and `range()` refer to.
     pub top: Grid,
+    pub notes: Notes,
+    pub samples: Samples,
+    ticks: AtomicU32,
+    memory: Mutex<Charge>,
+}
+
+/// A running query, as the thread that it belongs to has it.
+pub(crate) struct Query<'q> {
+    pub run: Arc<Run>,
+    pub querier: Box<dyn Querier>,
     pub top_end_ms: i64,
     /// 0 for an instant query.
     pub top_step_ms: i64,
@@ -45,17 +55,18 @@ pub(crate) struct Query<'q> {
     pub held: Holding,
     /// Step-invariant and common sub-expressions are computed once.
     pub optimises: bool,
-    /// The engine may use more than one thread for a query.
-    pub has_threads: bool,
-    /// Threads that may still be started, by all queries of the engine together.
-    pub threads: Running,
+    /// Threads besides the query's own, for all queries of the engine together.
+    pub threads: Option<Running>,
     /// Where each expression's cost is noted, when asked for.
     pub analysis: Option<Analysis>,
     pub text: Option<&'q str>,
-    pub notes: Notes,
-    pub samples: Samples,
-    ticks: AtomicU32,
-    memory: Mutex<Charge>,
+}
+
+impl std::ops::Deref for Query<'_> {
+    type Target = Run;
+    fn deref(&self) -> &Run {
+        &self.run
+    }
 }
 
 /// Samples held now, at most, and read in all.
@@ -116,7 +127,7 @@ impl Samples {
 
 impl<'q> Query<'q> {
     pub fn new(
-        ctx: &'q QueryContext,
+        ctx: &QueryContext,
         querier: Box<dyn Querier>,
         outline: &'q Outline,
         semantics: Semantics,
@@ -125,25 +136,27 @@ impl<'q> Query<'q> {
         top_step_ms: i64,
         per_step: bool,
     ) -> Result<Query<'q>, QueryError> {
-        Ok(Query {
-            ctx,
-            querier,
+        let run = Run {
+            ctx: ctx.clone(),
             semantics,
             top,
+            notes: Notes::default(),
+            samples: Samples::new(per_step.then_some(top.n)),
+            ticks: AtomicU32::new(0),
+            memory: Mutex::new(ctx.budget.charge(0)?),
+        };
+        Ok(Query {
+            run: Arc::new(run),
+            querier,
             top_end_ms,
             top_step_ms,
             outline,
             kept: None,
             held: Holding::default(),
             optimises: true,
-            has_threads: false,
-            threads: Running::default(),
+            threads: None,
             analysis: None,
             text: None,
-            notes: Notes::default(),
-            samples: Samples::new(per_step.then_some(top.n)),
-            ticks: AtomicU32::new(0),
-            memory: Mutex::new(ctx.budget.charge(0)?),
         })
     }
 
@@ -179,6 +192,26 @@ impl<'q> Query<'q> {
         Err(QueryError::execution(format!("{complaint} {shown}")))
     }
 
+    /// Reads a stream to its end. What it holds counts against the limits until [`Columns`] is dropped.
+    pub fn collect<'a>(&'a self, mut input: impl SeriesStream) -> Result<Columns<'a>, QueryError> {
+        let mut out = Columns { run: &self.run, columns: Vec::new(), held: 0 };
+        let mut uncharged = 0u64;
+        while let Some(c) = input.next()? {
+            let n = c.samples();
+            self.hold(n)?;
+            out.held += n;
+            uncharged += c.bytes();
+            if uncharged > 64 << 10 {
+                self.charge(std::mem::take(&mut uncharged))?;
+            }
+            self.tick(1)?;
+            out.columns.push(c);
+        }
+        Ok(out)
+    }
+}
+
+impl Run {
     /// Whether samples used on this grid count as the query's: those a subquery reads on its own grid do not, its
     /// results count where they are used.
     pub fn counts(&self, grid: Grid) -> bool {
@@ -255,24 +288,6 @@ impl<'q> Query<'q> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)?;
         Ok(())
     }
-
-    /// Reads a stream to its end. What it holds counts against the limits until [`Columns`] is dropped.
-    pub fn collect<'a>(&'a self, mut input: impl SeriesStream) -> Result<Columns<'a, 'q>, QueryError> {
-        let mut out = Columns { query: self, columns: Vec::new(), held: 0 };
-        let mut uncharged = 0u64;
-        while let Some(c) = input.next()? {
-            let n = c.samples();
-            self.hold(n)?;
-            out.held += n;
-            uncharged += c.bytes();
-            if uncharged > 64 << 10 {
-                self.charge(std::mem::take(&mut uncharged))?;
-            }
-            self.tick(1)?;
-            out.columns.push(c);
-        }
-        Ok(out)
-    }
 }
 
 impl SeriesStream for crate::column::Stream<'_> {
@@ -282,14 +297,14 @@ impl SeriesStream for crate::column::Stream<'_> {
 }
 
 /// Series held in memory.
-pub(crate) struct Columns<'a, 'q> {
-    query: &'a Query<'q>,
+pub(crate) struct Columns<'a> {
+    run: &'a Run,
     pub columns: Vec<Column>,
     held: u64,
 }
 
-impl Drop for Columns<'_, '_> {
+impl Drop for Columns<'_> {
     fn drop(&mut self) {
-        self.query.release(self.held);
+        self.run.release(self.held);
     }
 }

@@ -13,7 +13,7 @@ use crate::error::QueryError;
 use crate::functions::extended;
 use crate::grid::Grid;
 use crate::identity::Identity;
-use crate::query::Query;
+use crate::query::{Query, Run};
 use crate::wide::has_stale;
 
 /// All samples of one series that any window may see, floats and histograms apart, both in rising time.
@@ -46,7 +46,7 @@ impl Points {
 
     fn read(
         &mut self,
-        q: &Query<'_>,
+        q: &Run,
         series: &mut Series,
         oldest: i64,
         newest: i64,
@@ -125,7 +125,7 @@ impl Points {
         self.floats.retain(|v| !is_stale_nan(*v));
     }
 
-    fn take_column(&mut self, q: &Query<'_>, c: &Column, grid: Grid) -> Result<(), QueryError> {
+    fn take_column(&mut self, q: &Run, c: &Column, grid: Grid) -> Result<(), QueryError> {
         self.clear();
         // Not more than has been charged, as growing by doubling would.
         self.float_ms.reserve_exact(c.floats.len());
@@ -228,19 +228,19 @@ pub(crate) enum Source<'a> {
 /// A range vector: series after series, each with its samples.
 pub(crate) struct RangeVector<'a> {
     source: Source<'a>,
-    current: SeriesWindows<'a>,
+    current: SeriesWindows,
 }
 
-impl<'a> std::ops::Deref for RangeVector<'a> {
-    type Target = SeriesWindows<'a>;
-    fn deref(&self) -> &SeriesWindows<'a> {
+impl std::ops::Deref for RangeVector<'_> {
+    type Target = SeriesWindows;
+    fn deref(&self) -> &SeriesWindows {
         &self.current
     }
 }
 
 /// The samples of one series at a time, and the windows on them. Several threads may have one each.
-pub(crate) struct SeriesWindows<'a> {
-    q: &'a Query<'a>,
+pub(crate) struct SeriesWindows {
+    q: Arc<Run>,
     batch: SampleBatch,
     /// Inclusive bounds of what any window may see.
     bounds: (i64, i64),
@@ -251,7 +251,7 @@ pub(crate) struct SeriesWindows<'a> {
     pub range_ms: i64,
     pub grid: Grid,
     counted: bool,
-    tally: Tally<'a>,
+    tally: Tally,
     pub extension: Option<RangeExtension>,
     /// What annotations about the argument point at.
     pub span: Span,
@@ -259,13 +259,13 @@ pub(crate) struct SeriesWindows<'a> {
 
 /// Samples that steps saw, counted as the query's when the stream ends: all threads count in the same place, and an
 /// atomic operation for each series is dear.
-struct Tally<'a> {
-    q: &'a Query<'a>,
+struct Tally {
+    q: Arc<Run>,
     read: u64,
     fresh: u64,
 }
 
-impl Drop for Tally<'_> {
+impl Drop for Tally {
     fn drop(&mut self) {
         self.q.samples.add_read(self.read, self.fresh);
     }
@@ -295,7 +295,7 @@ impl<'a> RangeVector<'a> {
                     bounds: (oldest, newest),
                     stats_only,
                     extension: v.extension,
-                    ..SeriesWindows::new(q, times, range_ms, grid, m.span)
+                    ..SeriesWindows::new(&q.run, times, range_ms, grid, m.span)
                 };
                 Ok(RangeVector { source: Source::Stored(set), current })
             }
@@ -321,7 +321,7 @@ impl<'a> RangeVector<'a> {
                 }
                 let stream = super::eval(q, &s.expr, inner)?.series()?;
                 // Upstream's annotations about subqueries point at the start of the query.
-                let current = SeriesWindows::new(q, times, range_ms, grid, Span::default());
+                let current = SeriesWindows::new(&q.run, times, range_ms, grid, Span::default());
                 Ok(RangeVector { source: Source::Subquery { stream, grid: inner }, current })
             }
             _ => Err(QueryError::execution("expected a range vector")),
@@ -331,7 +331,7 @@ impl<'a> RangeVector<'a> {
     pub fn next(&mut self) -> Result<Option<RangeSeries>, QueryError> {
         loop {
             let found = match &mut self.source {
-                Source::Stored(set) => match next_series(self.current.q, set)? {
+                Source::Stored(set) => match next_series(&self.current.q, set)? {
                     Some(series) => self.current.read(series)?,
                     None => return Ok(None),
                 },
@@ -347,15 +347,15 @@ impl<'a> RangeVector<'a> {
     }
 
     /// The parts, for those who read the series on several threads.
-    pub fn into_parts(self) -> (Source<'a>, SeriesWindows<'a>) {
+    pub fn into_parts(self) -> (Source<'a>, SeriesWindows) {
         (self.source, self.current)
     }
 }
 
-impl<'a> SeriesWindows<'a> {
-    fn new(q: &'a Query<'a>, times: Reference, range_ms: i64, grid: Grid, span: Span) -> SeriesWindows<'a> {
+impl SeriesWindows {
+    fn new(q: &Arc<Run>, times: Reference, range_ms: i64, grid: Grid, span: Span) -> SeriesWindows {
         SeriesWindows {
-            q,
+            q: Arc::clone(q),
             batch: SampleBatch::default(),
             bounds: (i64::MIN, i64::MAX),
             stats_only: false,
@@ -365,19 +365,19 @@ impl<'a> SeriesWindows<'a> {
             range_ms,
             grid,
             counted: q.counts(grid),
-            tally: Tally { q, read: 0, fresh: 0 },
+            tally: Tally { q: Arc::clone(q), read: 0, fresh: 0 },
             extension: None,
             span,
         }
     }
 
     /// Another one of the same shape, for another thread.
-    pub fn fork(&self) -> SeriesWindows<'a> {
+    pub fn fork(&self) -> SeriesWindows {
         SeriesWindows {
             bounds: self.bounds,
             stats_only: self.stats_only,
             extension: self.extension,
-            ..SeriesWindows::new(self.q, self.times, self.range_ms, self.grid, self.span)
+            ..SeriesWindows::new(&self.q, self.times, self.range_ms, self.grid, self.span)
         }
     }
 
@@ -385,13 +385,13 @@ impl<'a> SeriesWindows<'a> {
     pub fn read(&mut self, mut series: Series) -> Result<Option<RangeSeries>, QueryError> {
         let (oldest, newest) = self.bounds;
         let hinter = self.stats_only.then(Hinter::default);
-        self.points.read(self.q, &mut series, oldest, newest, &mut self.batch, hinter)?;
+        self.points.read(&self.q, &mut series, oldest, newest, &mut self.batch, hinter)?;
         Ok(self.found(Identity::new(series.labels), false))
     }
 
     /// Takes the values of a subquery's column for samples; `None` where there are none.
     pub fn take_column(&mut self, c: Column, grid: Grid) -> Result<Option<RangeSeries>, QueryError> {
-        self.points.take_column(self.q, &c, grid)?;
+        self.points.take_column(&self.q, &c, grid)?;
         Ok(self.found(c.id, c.drop_name))
     }
 

@@ -12,7 +12,7 @@ use crate::column::{Column, Stream, histogram_samples};
 use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::identity::Identity;
-use crate::query::Query;
+use crate::query::{Query, Run};
 use crate::wide;
 
 /// What a selector's column holds.
@@ -89,11 +89,11 @@ pub(crate) fn select(
     };
     let resolved = q.kept.and_then(|kept| kept.selection(v.span.start));
     let hints = SelectHints { resolved, start_ms, end_ms, step_ms, range_ms, newest_only, ..hints };
-    Ok(q.querier.select(q.ctx, q.outline.sorted.contains(&v.span.start), &hints, &v.matchers)?)
+    Ok(q.querier.select(&q.ctx, q.outline.sorted.contains(&v.span.start), &hints, &v.matchers)?)
 }
 
 /// The next series of a set; at its end the set's annotations are taken over.
-pub(crate) fn next_series(q: &Query<'_>, set: &mut Box<dyn SeriesSet>) -> Result<Option<Series>, QueryError> {
+pub(crate) fn next_series(q: &Run, set: &mut Box<dyn SeriesSet>) -> Result<Option<Series>, QueryError> {
     match set.next() {
         Some(s) => {
             q.tick(1)?;
@@ -127,7 +127,7 @@ pub(crate) fn instant_of<'a>(
     let set = select(q, v, oldest, times.last(), 0, grid.step_ms, looks_once)?;
     let (counted, stats_only) = (q.counts(grid), q.outline.stats_only.contains(&v.span.start));
     let lane = move || Instants {
-        q,
+        q: Arc::clone(&q.run),
         times,
         oldest,
         counted,
@@ -140,8 +140,8 @@ pub(crate) fn instant_of<'a>(
 }
 
 /// An instant selector on one thread.
-struct Instants<'a> {
-    q: &'a Query<'a>,
+struct Instants {
+    q: Arc<Run>,
     times: Reference,
     oldest: i64,
     counted: bool,
@@ -151,7 +151,7 @@ struct Instants<'a> {
     picks: Picks,
 }
 
-impl Lane for Instants<'_> {
+impl Lane for Instants {
     fn column(&mut self, mut series: Series) -> Result<Option<Column>, QueryError> {
         let Instants { q, times, batch, .. } = self;
         series.samples.skip_to(self.oldest);
@@ -180,7 +180,7 @@ enum Newest {
 
 /// Walks the steps along the samples of one series.
 struct Walk<'a> {
-    q: &'a Query<'a>,
+    q: &'a Run,
     times: Reference,
     lookback: i64,
     take: Take,
@@ -195,7 +195,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(q: &'a Query<'a>, times: Reference, counted: bool, take: Take, id: Identity) -> Walk<'a> {
+    fn new(q: &'a Run, times: Reference, counted: bool, take: Take, id: Identity) -> Walk<'a> {
         let lookback = q.semantics.lookback_ms;
         let out = Column { id, drop_name: false, floats: q.empty_floats(times.n), histograms: Vec::new() };
         Walk {

@@ -12,18 +12,15 @@ use crate::column::Point;
 use crate::error::QueryError;
 use crate::eval::range::{Points, SeriesWindows, Window, advance};
 use crate::identity::Identity;
-use crate::query::Query;
+use crate::query::Run;
 
-pub(super) fn kernel<'a>(
-    q: &'a Query<'a>,
-    name: &'static str,
-    v: &SeriesWindows<'_>,
-) -> Result<BoxedKernel<'a>, QueryError> {
+pub(super) fn kernel(q: &Arc<Run>, name: &'static str, v: &SeriesWindows) -> Result<BoxedKernel, QueryError> {
+    let q = Arc::clone(q);
     let (span, seconds) = (v.span, v.range_ms as f64 / 1000.0);
     Ok(match name {
-        "rate" => Box::new(move |w: &Window<'_>| Ok(increase(q, w, true, seconds, span))),
-        "increase" => Box::new(move |w: &Window<'_>| Ok(increase(q, w, true, 1.0, span))),
-        "delta" => Box::new(move |w: &Window<'_>| Ok(increase(q, w, false, 1.0, span))),
+        "rate" => Box::new(move |w: &Window<'_>| Ok(increase(&q, w, true, seconds, span))),
+        "increase" => Box::new(move |w: &Window<'_>| Ok(increase(&q, w, true, 1.0, span))),
+        "delta" => Box::new(move |w: &Window<'_>| Ok(increase(&q, w, false, 1.0, span))),
         "changes" | "resets" if v.extension == Some(RangeExtension::Anchored) => {
             over_time::neighbours(name, q.semantics.start_timestamps)
         }
@@ -32,7 +29,7 @@ pub(super) fn kernel<'a>(
 }
 
 /// Last less first, counter resets made good, over `seconds`.
-fn increase(q: &Query<'_>, w: &Window<'_>, counter: bool, seconds: f64, span: Span) -> Option<Point> {
+fn increase(q: &Run, w: &Window<'_>, counter: bool, seconds: f64, span: Span) -> Option<Point> {
     if !w.floats.is_empty() && !w.histograms.is_empty() {
         q.notes.mixed_floats_histograms(w.id.get(METRIC_NAME), span);
         return None;
@@ -56,8 +53,8 @@ fn increase(q: &Query<'_>, w: &Window<'_>, counter: bool, seconds: f64, span: Sp
 }
 
 pub(super) fn windows(
-    q: &Query<'_>,
-    v: &SeriesWindows<'_>,
+    q: &Run,
+    v: &SeriesWindows,
     id: &Identity,
     counter: bool,
     mut f: impl FnMut(&Window<'_>) -> Result<(), QueryError>,
@@ -244,14 +241,7 @@ fn histogram_between(
 }
 
 /// `selector smoothed` at one time.
-pub(crate) fn interpolated(
-    q: &Query<'_>,
-    p: &Points,
-    t_ms: i64,
-    lookback_ms: i64,
-    name: &str,
-    span: Span,
-) -> Option<Point> {
+pub(crate) fn interpolated(q: &Run, p: &Points, t_ms: i64, lookback_ms: i64, name: &str, span: Span) -> Option<Point> {
     let near = |times: &[i64]| {
         let past = times.partition_point(|t| *t <= t_ms);
         let before = past.checked_sub(1).filter(|i| times[*i] > t_ms.saturating_sub(lookback_ms));

@@ -11,6 +11,8 @@ mod simple;
 mod sort;
 pub(crate) mod time;
 
+use std::sync::Arc;
+
 use ferula_promql_parser::{Call, Expr, Span, ValueType};
 
 use crate::column::{Column, Point, Stream, stream};
@@ -21,7 +23,7 @@ use crate::eval::range::{Plan, Points, RangeSeries, RangeVector, SeriesWindows, 
 use crate::eval::selector::Reference;
 use crate::eval::{Output, eval};
 use crate::grid::Grid;
-use crate::query::Query;
+use crate::query::{Query, Run};
 
 /// Computes one step of a range function from the step's window.
 pub(crate) trait Kernel {
@@ -35,7 +37,7 @@ pub(crate) trait Kernel {
     }
 }
 
-pub(crate) type BoxedKernel<'a> = Box<dyn Kernel + Send + 'a>;
+pub(crate) type BoxedKernel = Box<dyn Kernel + Send>;
 
 /// A series of floats and where its windows lie.
 pub(crate) struct Frame<'f> {
@@ -165,7 +167,7 @@ fn range_function<'a>(
     let keeps_name = matches!(name, "last_over_time" | "first_over_time");
     let distinct = keeps_name || q.semantics.delayed_name_removal || one_name(argument);
     let built = kernel(q, args, grid, name, &windows)?;
-    let mut first = Applied { q, name, keeps_name, kernel: built, windows };
+    let mut first = Applied { q: Arc::clone(&q.run), name, keeps_name, kernel: built, windows };
     let out = match source {
         Source::Subquery { mut stream, grid: inner } => crate::column::stream(move || {
             while let Some(c) = stream.next()? {
@@ -185,7 +187,7 @@ fn range_function<'a>(
             let more = move || {
                 let windows = shape.fork();
                 let kernel = kernel(q, &Args { call }, grid, name, &windows)?;
-                Ok(Applied { q, name, keeps_name, kernel, windows })
+                Ok(Applied { q: Arc::clone(&q.run), name, keeps_name, kernel, windows })
             };
             lanes(q, set, grid, first, Some(Box::new(more)))
         }
@@ -198,27 +200,27 @@ fn kernel<'a>(
     args: &Args<'a>,
     grid: Grid,
     name: &'static str,
-    windows: &SeriesWindows<'_>,
-) -> Result<BoxedKernel<'a>, QueryError> {
+    windows: &SeriesWindows,
+) -> Result<BoxedKernel, QueryError> {
     if windows.extension.is_some() {
-        return extended::kernel(q, name, windows);
+        return extended::kernel(&q.run, name, windows);
     }
-    match rate::kernel(q, args, name, windows) {
+    match rate::kernel(&q.run, name, windows) {
         Some(k) => Ok(k),
         None => over_time::kernel(q, args, grid, name, windows),
     }
 }
 
 /// A range function on one thread: a kernel and the windows it is applied to.
-struct Applied<'a> {
-    q: &'a Query<'a>,
+struct Applied {
+    q: Arc<Run>,
     name: &'static str,
     keeps_name: bool,
-    kernel: BoxedKernel<'a>,
-    windows: SeriesWindows<'a>,
+    kernel: BoxedKernel,
+    windows: SeriesWindows,
 }
 
-impl Lane for Applied<'_> {
+impl Lane for Applied {
     fn column(&mut self, series: ferula_storage::Series) -> Result<Option<Column>, QueryError> {
         match self.windows.read(series)? {
             Some(series) => self.apply(series),
@@ -227,11 +229,10 @@ impl Lane for Applied<'_> {
     }
 }
 
-impl Applied<'_> {
+impl Applied {
     /// The function's column of the series whose samples have been read.
     fn apply(&mut self, series: RangeSeries) -> Result<Option<Column>, QueryError> {
         let Applied { q, kernel, windows, .. } = self;
-        let q = *q;
         let mut c = Column {
             id: series.id,
             drop_name: series.drop_name,

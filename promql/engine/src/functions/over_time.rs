@@ -13,20 +13,21 @@ use crate::error::QueryError;
 use crate::eval::range::{SeriesWindows, Window};
 use crate::grid::Grid;
 use crate::math::{Mean, Sum, fold_windows, linear_regression, quantile, variance};
-use crate::query::Query;
+use crate::query::{Query, Run};
 
 /// A kernel that never fails.
-fn plain<'a>(mut f: impl FnMut(&Window<'_>) -> Option<Point> + Send + 'a) -> BoxedKernel<'a> {
+fn plain(mut f: impl FnMut(&Window<'_>) -> Option<Point> + Send + 'static) -> BoxedKernel {
     Box::new(move |w: &Window<'_>| Ok(f(w)))
 }
 
 /// A kernel of floats only: windows without any have no result, histograms beside them are noted and ignored.
-fn floats<'a>(
-    q: &'a Query<'a>,
+fn floats(
+    q: &Arc<Run>,
     span: Span,
     at_least: usize,
-    mut f: impl FnMut(&Window<'_>) -> f64 + Send + 'a,
-) -> BoxedKernel<'a> {
+    mut f: impl FnMut(&Window<'_>) -> f64 + Send + 'static,
+) -> BoxedKernel {
+    let q = Arc::clone(q);
     plain(move |w| {
         if w.floats.is_empty() {
             return None;
@@ -49,18 +50,19 @@ pub(super) fn kernel<'a>(
     args: &Args<'a>,
     grid: Grid,
     name: &'static str,
-    v: &SeriesWindows<'_>,
-) -> Result<BoxedKernel<'a>, QueryError> {
+    v: &SeriesWindows,
+) -> Result<BoxedKernel, QueryError> {
     let span = v.span;
+    let run = || Arc::clone(&q.run);
     Ok(match name {
-        "avg_over_time" | "sum_over_time" => Box::new(Total { q, span, average: name == "avg_over_time" }),
+        "avg_over_time" | "sum_over_time" => Box::new(Total { q: run(), span, average: name == "avg_over_time" }),
         "count_over_time" => plain(|w| Some(Point::Float(w.len() as f64))),
         "present_over_time" => plain(|_| Some(Point::Float(1.0))),
         "last_over_time" => plain(|w| edge(w, true)),
         "first_over_time" => plain(|w| edge(w, false)),
-        "max_over_time" | "min_over_time" => Box::new(Extremum { q, span, max: name == "max_over_time" }),
-        "ts_of_max_over_time" => floats(q, span, 1, |w| extremum(w, |a, b| b >= a).0),
-        "ts_of_min_over_time" => floats(q, span, 1, |w| extremum(w, |a, b| b <= a).0),
+        "max_over_time" | "min_over_time" => Box::new(Extremum { q: run(), span, max: name == "max_over_time" }),
+        "ts_of_max_over_time" => floats(&q.run, span, 1, |w| extremum(w, |a, b| b >= a).0),
+        "ts_of_min_over_time" => floats(&q.run, span, 1, |w| extremum(w, |a, b| b <= a).0),
         "ts_of_first_over_time" => plain(|w| {
             let first = w.float_ms.first().into_iter().chain(w.histogram_ms.first()).min()?;
             Some(Point::Float(*first as f64 / 1000.0))
@@ -69,9 +71,9 @@ pub(super) fn kernel<'a>(
             let last = w.float_ms.last().into_iter().chain(w.histogram_ms.last()).max()?;
             Some(Point::Float(*last as f64 / 1000.0))
         }),
-        "stddev_over_time" => floats(q, span, 1, |w| variance(w.floats).sqrt()),
-        "stdvar_over_time" => floats(q, span, 1, |w| variance(w.floats)),
-        "mad_over_time" => floats(q, span, 1, |w| {
+        "stddev_over_time" => floats(&q.run, span, 1, |w| variance(w.floats).sqrt()),
+        "stdvar_over_time" => floats(&q.run, span, 1, |w| variance(w.floats)),
+        "mad_over_time" => floats(&q.run, span, 1, |w| {
             if w.floats.iter().any(|v| v.is_nan()) {
                 return f64::NAN;
             }
@@ -83,21 +85,21 @@ pub(super) fn kernel<'a>(
         "quantile_over_time" => {
             let phi = args.scalar(q, 0, grid)?;
             let phi_span = args.span(0)?;
-            let mut scratch = Vec::new();
-            floats(q, phi_span, 1, move |w| {
+            let (mut scratch, run) = (Vec::new(), run());
+            floats(&q.run, phi_span, 1, move |w| {
                 let p = phi.get(w.step).copied().unwrap_or(f64::NAN);
                 if !(0.0..=1.0).contains(&p) {
-                    q.notes.invalid_quantile(p, phi_span);
+                    run.notes.invalid_quantile(p, phi_span);
                 }
                 scratch.clear();
                 scratch.extend_from_slice(w.floats);
                 quantile(p, &mut scratch)
             })
         }
-        "deriv" => floats(q, span, 2, |w| linear_regression(w.float_ms, w.floats, w.float_ms[0]).0),
+        "deriv" => floats(&q.run, span, 2, |w| linear_regression(w.float_ms, w.floats, w.float_ms[0]).0),
         "predict_linear" => {
             let ahead = args.scalar(q, 1, grid)?;
-            floats(q, span, 2, move |w| {
+            floats(&q.run, span, 2, move |w| {
                 let (slope, intercept) = linear_regression(w.float_ms, w.floats, w.now_ms);
                 slope * ahead.get(w.step).copied().unwrap_or(f64::NAN) + intercept
             })
@@ -107,6 +109,7 @@ pub(super) fn kernel<'a>(
             let bad = |what: &str, sign: &str, v: f64| {
                 QueryError::execution(format!("invalid {what} factor. Expected: 0 < {sign} < 1, got: {v:.6}"))
             };
+            let run = run();
             Box::new(move |w: &Window<'_>| {
                 let (sf, tf) = (sf[w.step], tf[w.step]);
                 if sf <= 0.0 || sf >= 1.0 {
@@ -117,12 +120,12 @@ pub(super) fn kernel<'a>(
                 }
                 if w.floats.len() < 2 {
                     if w.floats.len() == 1 && !w.histograms.is_empty() {
-                        q.notes.ignored_in_mixed_range(w.id.get(METRIC_NAME), span);
+                        run.notes.ignored_in_mixed_range(w.id.get(METRIC_NAME), span);
                     }
                     return Ok(None);
                 }
                 if !w.histograms.is_empty() {
-                    q.notes.ignored_in_mixed_range(w.id.get(METRIC_NAME), span);
+                    run.notes.ignored_in_mixed_range(w.id.get(METRIC_NAME), span);
                 }
                 Ok(Some(Point::Float(smoothed(w.floats, sf, tf))))
             })
@@ -170,7 +173,7 @@ fn edge(w: &Window<'_>, last: bool) -> Option<Point> {
 }
 
 /// `changes` and `resets`: how many neighbours, in time order, differ so; a change of kind always counts.
-pub(super) fn neighbours<'a>(name: &str, start_timestamps: bool) -> BoxedKernel<'a> {
+pub(super) fn neighbours(name: &str, start_timestamps: bool) -> BoxedKernel {
     if name == "changes" {
         return plain(|w| {
             Some(Point::Float(steps(w, |a, b| match (a, b) {
@@ -233,15 +236,15 @@ fn steps<'w>(w: &Window<'w>, differ: impl Fn(Seen<'w>, Seen<'w>) -> bool) -> f64
 }
 
 /// `sum_over_time` and `avg_over_time`.
-struct Total<'a> {
-    q: &'a Query<'a>,
+struct Total {
+    q: Arc<Run>,
     span: Span,
     average: bool,
 }
 
-impl Kernel for Total<'_> {
+impl Kernel for Total {
     fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
-        Ok(total(self.q, self.span, self.average, w))
+        Ok(total(&self.q, self.span, self.average, w))
     }
     fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
         fold_windows(&series.points.floats, &series.plan.bounds, Sum::default(), Sum::add_finite, |i, w, s| {
@@ -258,20 +261,20 @@ impl Kernel for Total<'_> {
 }
 
 /// `max_over_time` and `min_over_time`: NaN gives way to anything.
-struct Extremum<'a> {
-    q: &'a Query<'a>,
+struct Extremum {
+    q: Arc<Run>,
     span: Span,
     max: bool,
 }
 
-impl Extremum<'_> {
+impl Extremum {
     fn better(&self) -> impl Fn(f64, f64) -> f64 + use<> {
         let max = self.max;
         move |best, v| if (if max { v > best } else { v < best }) || best.is_nan() { v } else { best }
     }
 }
 
-impl Kernel for Extremum<'_> {
+impl Kernel for Extremum {
     fn window(&mut self, w: &Window<'_>) -> Result<Option<Point>, QueryError> {
         let Some((first, rest)) = w.floats.split_first() else { return Ok(None) };
         if !w.histograms.is_empty() {
@@ -295,7 +298,7 @@ fn sum_of(values: &[f64]) -> f64 {
     if s.sum.is_infinite() { s.sum } else { s.value() }
 }
 
-fn total(q: &Query<'_>, span: Span, average: bool, w: &Window<'_>) -> Option<Point> {
+fn total(q: &Run, span: Span, average: bool, w: &Window<'_>) -> Option<Point> {
     if !w.floats.is_empty() && !w.histograms.is_empty() {
         q.notes.mixed_floats_histograms(w.id.get(METRIC_NAME), span);
         return None;

@@ -5,21 +5,16 @@ use ferula_model::labels::METRIC_NAME;
 use ferula_model::{CounterResetHint, FloatHistogram};
 use ferula_promql_parser::Span;
 
-use super::{Args, BoxedKernel, Frame, Kernel};
+use super::{BoxedKernel, Frame, Kernel};
 use crate::column::Point;
 use crate::error::QueryError;
 use crate::eval::range::{Points, SeriesWindows, Window};
 use crate::identity::{Identity, TYPE_LABEL};
-use crate::query::Query;
+use crate::query::Run;
 use crate::wide::{self, Edges, zero_is_outside};
 
-pub(super) fn kernel<'a>(
-    q: &'a Query<'a>,
-    _args: &Args<'a>,
-    name: &'static str,
-    v: &SeriesWindows<'_>,
-) -> Option<BoxedKernel<'a>> {
-    let span = v.span;
+pub(super) fn kernel(q: &Arc<Run>, name: &'static str, v: &SeriesWindows) -> Option<BoxedKernel> {
+    let (q, span) = (Arc::clone(q), v.span);
     Some(match name {
         "rate" | "increase" | "delta" => Box::new(Extrapolated {
             q,
@@ -35,14 +30,14 @@ pub(super) fn kernel<'a>(
         }),
         "irate" | "idelta" => {
             let rate = name == "irate";
-            Box::new(move |w: &Window<'_>| Ok(instant(q, span, rate, w)))
+            Box::new(move |w: &Window<'_>| Ok(instant(&q, span, rate, w)))
         }
         _ => return None,
     })
 }
 
 /// A counter should be named as one.
-pub(super) fn check_counter_name(q: &Query<'_>, id: &Identity, span: Span) {
+pub(super) fn check_counter_name(q: &Run, id: &Identity, span: Span) {
     let name = id.get(METRIC_NAME);
     if name.is_empty() {
         return;
@@ -63,8 +58,8 @@ pub(super) fn is_reset((t, start): (i64, i64), (next_t, next_start): (i64, i64))
     next_start != 0 && next_start < next_t && (next_start > t || (next_start == t && start != 0 && start < t))
 }
 
-struct Extrapolated<'a> {
-    q: &'a Query<'a>,
+struct Extrapolated {
+    q: Arc<Run>,
     span: Span,
     counter: bool,
     /// The range in seconds, for a rate.
@@ -81,7 +76,7 @@ struct Extrapolated<'a> {
     version: u64,
 }
 
-impl Extrapolated<'_> {
+impl Extrapolated {
     /// The start time of a window's first sample, where the counter then certainly was zero: if it lies in the window.
     fn zero_at(&self, w: &Window<'_>, times: &[i64], starts: &[i64]) -> Option<i64> {
         if !self.counter || !self.q.semantics.start_timestamps {
@@ -119,7 +114,7 @@ impl Extrapolated<'_> {
     }
 }
 
-impl Kernel for Extrapolated<'_> {
+impl Kernel for Extrapolated {
     /// The result of [`window`](Kernel::window), operation by operation, with everything that depends on times only
     /// taken out: series scraped together share it.
     fn column(&mut self, series: &Frame<'_>, out: &mut [f64]) -> Result<bool, QueryError> {
@@ -200,7 +195,7 @@ impl Kernel for Extrapolated<'_> {
                 return Ok(None);
             }
             self.watch_overlaps(w, w.histogram_ms, w.histogram_start_ms);
-            let increase = histogram_increase_from(self.q, w, self.counter, zero_at.is_some(), self.span);
+            let increase = histogram_increase_from(&self.q, w, self.counter, zero_at.is_some(), self.span);
             let Some(mut h) = increase else { return Ok(None) };
             let first = w.histograms.first().map_or(-1.0, |h| h.count);
             let zero = (h.count > 0.0 && first >= 0.0).then(|| first / h.count);
@@ -298,13 +293,13 @@ fn factor(times: &[i64], w: &Window<'_>, counter: bool, zero: Option<f64>, zero_
 
 /// The difference of the last and the first histogram, plus what counter resets between hid. `None` with an
 /// annotation where they do not combine.
-pub(super) fn histogram_increase(q: &Query<'_>, w: &Window<'_>, counter: bool, span: Span) -> Option<FloatHistogram> {
+pub(super) fn histogram_increase(q: &Run, w: &Window<'_>, counter: bool, span: Span) -> Option<FloatHistogram> {
     histogram_increase_from(q, w, counter, false, span)
 }
 
 /// As [`histogram_increase`]; `from_zero`: the counter is known to have been zero before the first sample.
 fn histogram_increase_from(
-    q: &Query<'_>,
+    q: &Run,
     w: &Window<'_>,
     counter: bool,
     from_zero: bool,
@@ -410,7 +405,7 @@ fn last_two<'w>(w: &Window<'w>) -> Option<[Newest<'w>; 2]> {
     Some([newest()?, second])
 }
 
-fn instant(q: &Query<'_>, span: Span, rate: bool, w: &Window<'_>) -> Option<Point> {
+fn instant(q: &Run, span: Span, rate: bool, w: &Window<'_>) -> Option<Point> {
     let [(t1, a), (t2, b)] = last_two(w)?;
     let seconds = (t2.0 - t1.0) as f64 / 1000.0;
     let restarted = q.semantics.start_timestamps && is_reset(t1, t2);
