@@ -87,6 +87,18 @@ wide! {
     }
 }
 
+wide! {
+    /// The values at some places, absent where there is none; how many are there.
+    pub(crate) fn take(values: &[f64], places: &[u32], out: &mut [f64]) -> u64 {
+        let mut taken = 0;
+        for (out, place) in out.iter_mut().zip(places) {
+            *out = values.get(*place as usize).copied().unwrap_or(ABSENT);
+            taken += u64::from(is_present(*out));
+        }
+        taken
+    }
+}
+
 /// Of the windows of all steps what depends on times only.
 #[derive(Default)]
 pub(crate) struct Edges {
@@ -176,6 +188,16 @@ mod tests {
             assert_eq!(has_stale(&a), a.iter().any(|v| is_stale_nan(*v)));
             assert_eq!(ever_falls(&a), a.windows(2).any(|w| w[1] < w[0]));
         }
+    }
+
+    #[test]
+    fn takes_what_is_there() {
+        let values = [1.0, stale_nan(), 3.0];
+        let places = [0, 0, 1, 2, u32::MAX, 3, 2, 0, 1];
+        let mut out = vec![7.0; places.len()];
+        assert_eq!(take(&values, &places, &mut out), 5);
+        let none = ABSENT;
+        assert_eq!(bits(&out), bits(&[1.0, 1.0, none, 3.0, none, none, 3.0, 1.0, none]));
     }
 
     #[test]

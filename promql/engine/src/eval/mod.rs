@@ -10,6 +10,7 @@ pub(crate) mod lanes;
 mod matching;
 pub(crate) mod merge;
 mod order;
+mod picks;
 pub(crate) mod range;
 mod ranked;
 mod scalar_ops;

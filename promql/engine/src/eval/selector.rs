@@ -7,11 +7,13 @@ use ferula_storage::{Column as Batch, SampleBatch, SelectHints, Series, SeriesSe
 
 use super::Hinter;
 use super::lanes::{Lane, lanes};
+use super::picks::Picks;
 use crate::column::{Column, Stream, histogram_samples};
 use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::identity::Identity;
 use crate::query::{Query, Run};
+use crate::wide;
 
 /// What a selector's column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub(crate) enum Take {
     /// The sample's own time in ms, NaN for a histogram: what `info()` needs to know about info series.
     InfoTime,
 }
+
+/// With fewer steps it does not pay to find out what all take.
+const STEPS_AT_ONCE: usize = 8;
 
 /// The times a selector looks at, one per step of the grid: `@` pins them, `offset` shifts them.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +136,7 @@ pub(crate) fn instant_of<'a>(
         stats_only,
         take,
         batch: SampleBatch::default(),
+        picks: Picks::default(),
     };
     Ok(lanes(q, set, grid, lane(), Some(Box::new(move || Ok(lane())))))
 }
@@ -144,6 +150,7 @@ struct Instants {
     stats_only: bool,
     take: Take,
     batch: SampleBatch,
+    picks: Picks,
 }
 
 impl Lane for Instants {
@@ -152,13 +159,15 @@ impl Lane for Instants {
         series.samples.skip_to(self.oldest);
         let mut walk = Walk::new(q, *times, self.counted, self.take, Identity::new(series.labels));
         let mut hinter = self.stats_only.then(Hinter::default);
+        let mut batches = 0;
         while walk.step < times.n && series.samples.next_batch(batch)? {
             q.tick(1 + (batch.len() >> 10) as u32)?;
             q.samples.add_decoded(batch.len() as u64);
             if let (Some(hinter), Batch::Histograms(all)) = (&mut hinter, &mut batch.values) {
                 all.iter_mut().for_each(|h| *h = hinter.hinted(h));
             }
-            walk.feed(batch);
+            walk.feed(batch, batches, &mut self.picks);
+            batches += 1;
         }
         walk.finish()
     }
@@ -259,8 +268,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn feed(&mut self, batch: &SampleBatch) {
-        let mut i = 0;
+    /// The `n`th batch of the series.
+    fn feed(&mut self, batch: &SampleBatch, n: usize, picks: &mut Picks) {
+        let mut i = self.feed_floats(batch, n, picks).unwrap_or(0);
         while i < batch.t_ms.len() && self.step < self.times.n {
             // All samples up to the current step's time but the last are of no use to any step.
             let now = self.times.at(self.step);
@@ -286,6 +296,23 @@ impl<'a> Walk<'a> {
                 None => return,
             }
         }
+    }
+
+    /// All steps between the first and the last sample at once, where only values are wanted. How many samples are done.
+    fn feed_floats(&mut self, batch: &SampleBatch, n: usize, picks: &mut Picks) -> Option<usize> {
+        let (Batch::Floats(values), Take::Value) = (&batch.values, self.take) else { return None };
+        if self.times.n < STEPS_AT_ONCE || self.counted && self.q.samples.wants_steps() {
+            return None;
+        }
+        self.settle(*batch.t_ms.first()?);
+        let places = picks.of(n, &batch.t_ms, &self.times, self.step, self.lookback)?;
+        let out = self.out.floats.get_mut(self.step..self.step + places.len())?;
+        // A stale marker is no value, as what is absent.
+        let taken = wide::take(values, places, out);
+        self.step += places.len();
+        self.samples += taken;
+        self.any |= taken > 0;
+        Some(values.len() - 1)
     }
 
     fn finish(mut self) -> Result<Option<Column>, QueryError> {
