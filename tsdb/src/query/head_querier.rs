@@ -86,7 +86,7 @@ impl Querier for HeadQuerier {
         let from_ms = if uncut { i64::MIN } else { mint_ms };
         Ok(Box::new(HeadSeriesSet {
             read: Arc::new(ReadContext { ctx: ctx.clone(), head: Arc::clone(&self.head), mint_ms, maxt_ms, from_ms }),
-            _charge: charge,
+            _charge: Some(charge),
             series: series.into_iter(),
             texts: SharedTexts(Arc::new(OfSelection(texts))),
             reader: Arc::clone(&self.reader),
@@ -166,7 +166,8 @@ impl Querier for HeadQuerier {
 
 struct HeadSeriesSet {
     read: Arc<ReadContext>,
-    _charge: Charge,
+    /// For the handles of all series: the whole selection's, also for what is split off.
+    _charge: Option<Charge>,
     series: std::vec::IntoIter<Arc<MemSeries>>,
     texts: SharedTexts,
     reader: Arc<Reader>,
@@ -319,6 +320,28 @@ impl SeriesSet for HeadSeriesSet {
             self.fill();
         }
         self.ready.pop_front()
+    }
+
+    fn split_off(&mut self, n: usize) -> Option<Box<dyn SeriesSet>> {
+        let series: Vec<_> = self.series.by_ref().take(n).collect();
+        if series.is_empty() && self.ready.is_empty() {
+            return None;
+        }
+        Some(Box::new(HeadSeriesSet {
+            // What every series counts references of, two threads had better not count in one place.
+            read: Arc::new(self.read.as_ref().clone()),
+            texts: SharedTexts(Arc::new(OfSelection(Arc::clone(&self.texts.0.0)))),
+            _charge: None,
+            series: series.into_iter(),
+            reader: Arc::clone(&self.reader),
+            has_deleted: self.has_deleted,
+            newest_only: self.newest_only,
+            series_only: self.series_only,
+            file: self.file.clone(),
+            ready: std::mem::take(&mut self.ready),
+            given: 0,
+            chunks: 0,
+        }))
     }
 }
 

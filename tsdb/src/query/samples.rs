@@ -13,6 +13,7 @@ use crate::head::{Head, Intervals};
 const CHECKED_AT_ONCE: usize = 8;
 
 /// What the iterators of a selection share.
+#[derive(Clone)]
 pub struct ReadContext {
     pub ctx: QueryContext,
     pub head: Arc<Head>,
