@@ -97,6 +97,15 @@ fn series_that_are_decoded_together_keep_their_samples() {
                 let i: i64 = series.labels.get("i").unwrap().parse().unwrap();
                 all.push((i, series.samples));
             }
+            let only = SelectHints { series_only: true, ..hints.clone() };
+            let mut set = querier.select(&QueryContext::background(), true, &only, &matcher).unwrap();
+            let mut names = Vec::new();
+            while let Some(series) = set.next() {
+                names.push(series.unwrap().labels.get("i").unwrap().parse::<i64>().unwrap());
+            }
+            if !newest_only {
+                assert_eq!(names, all.iter().map(|(i, _)| *i).collect::<Vec<_>>(), "{from}..={to}");
+            }
             // Not in the order in which they came.
             all.sort_by_key(|(i, _)| (i * 17) % 37);
             let mut found = std::collections::BTreeMap::new();

@@ -251,6 +251,17 @@ impl HeadSeriesSet {
                 let samples = Box::new(Newest(Some((t_ms, value))));
                 return Some(Ok(Fetched::Whole(Series { labels: self.labels(series), samples })));
             }
+            if self.series_only
+                && let Some(overlaps) = state.overlaps(mint_ms, maxt_ms, &self.reader)
+            {
+                drop(state);
+                if !overlaps {
+                    continue;
+                }
+                self.given += 1;
+                let samples = Box::new(Newest(None));
+                return Some(Ok(Fetched::Whole(Series { labels: self.labels(series), samples })));
+            }
             let (head, kept) = (&self.read.head, &mut self.file);
             let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), |at| part(head, kept, at));
             let late = state.out_of_order().map(|o| o.visible(mint_ms, maxt_ms, &self.reader));
