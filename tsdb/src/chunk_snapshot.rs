@@ -59,15 +59,12 @@ impl ChunkSnapshot {
             let path = segment::path(&self.dir, n);
             let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
             let mut reader = SegmentReader::new(&bytes);
-            let (mut bytes_read, mut released) = (Vec::new(), 0);
+            let (mut bytes_read, mut behind) = (Vec::new(), bytes.behind());
             while reader.next(&mut bytes_read) {
                 if let Err(m) = record_into(&bytes_read, sink) {
                     damage.get_or_insert((path.clone(), reader.offset(), m.0));
                 }
-                if reader.offset() - released > 1 << 20 {
-                    bytes.release(released..reader.offset());
-                    released = reader.offset();
-                }
+                behind.passed(reader.offset());
             }
             Error::if_torn(&path, &bytes)?;
             if let Some(d) = reader.damages.first() {

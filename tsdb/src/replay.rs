@@ -196,17 +196,14 @@ impl Run<'_> {
         let bytes = self.fs.map(path).map_err(Error::io("mapping", path))?;
         let mut reader = SegmentReader::new(&bytes);
         let (mut record, mut malformed) = (Vec::new(), Vec::new());
-        let (mut records, mut released) = (0u64, 0);
+        // What was read is not needed again: replay must not need more memory than the head itself.
+        let (mut records, mut behind) = (0u64, bytes.behind());
         while reader.next(&mut record) {
             records += 1;
             let end = reader.offset();
-            if records.is_multiple_of(ASK_EVERY) {
-                if !(self.go_on)() {
-                    return Err(Error::Invalid("the store is being closed".to_owned()));
-                }
-                // What was read is not needed again: replay must not need more memory than the head itself.
-                bytes.release(released..end);
-                released = end;
+            behind.passed(end);
+            if records.is_multiple_of(ASK_EVERY) && !(self.go_on)() {
+                return Err(Error::Invalid("the store is being closed".to_owned()));
             }
             if let Err(m) = apply(&record) {
                 // Where it began is not known any more; its length is at least that of its last fragment.

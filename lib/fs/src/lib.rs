@@ -12,7 +12,7 @@ mod mapping;
 pub use disk::Disk;
 pub use faulty::Faulty;
 pub use guard::faults_caught;
-pub use mapping::Mapping;
+pub use mapping::{Behind, Mapping};
 
 /// How [`Fs::open`] opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

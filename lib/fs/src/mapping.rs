@@ -75,10 +75,33 @@ impl Mapping {
         }
     }
 
+    /// For a reader that goes from the start to the end once.
+    pub fn behind(&self) -> Behind<'_> {
+        Behind { mapping: self, released: 0 }
+    }
+
     /// A part of this one; `None` if the range is not within it.
     pub fn slice(&self, range: Range<usize>) -> Option<Mapping> {
         let (start, end) = (self.start.checked_add(range.start)?, self.start.checked_add(range.end)?);
         (start <= end && end <= self.end).then(|| Mapping { bytes: self.bytes.clone(), start, end })
+    }
+}
+
+/// Lets go of the memory behind a reader, some of it at a time.
+#[derive(Debug)]
+pub struct Behind<'a> {
+    mapping: &'a Mapping,
+    released: usize,
+}
+
+impl Behind<'_> {
+    /// Whatever is before `at` has been read.
+    pub fn passed(&mut self, at: usize) {
+        const STEP: usize = 4 << 20;
+        if at.saturating_sub(self.released) >= STEP {
+            self.mapping.release(self.released..at);
+            self.released = at;
+        }
     }
 }
 

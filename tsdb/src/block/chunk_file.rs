@@ -36,6 +36,10 @@ impl ChunkFile {
     pub fn whole(&self) -> Result<(), Error> {
         Error::if_torn(&self.path, &self.bytes)
     }
+    /// Lets go of the memory that reading took.
+    pub fn release(&self) {
+        self.bytes.release(0..self.bytes.len());
+    }
     pub fn chunk(&self, offset: usize) -> Result<(Encoding, &[u8]), Error> {
         let (encoding, at) = self.find(offset)?;
         Ok((encoding, self.bytes.get(at).unwrap_or(&[])))

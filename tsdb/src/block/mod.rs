@@ -101,6 +101,11 @@ impl Block {
         self.chunks.iter().try_for_each(ChunkFile::whole)
     }
 
+    /// Lets go of the memory that reading chunks took.
+    pub fn release(&self) {
+        self.chunks.iter().for_each(ChunkFile::release);
+    }
+
     /// Deleted stretches of a series.
     pub fn deleted(&self, series: u32) -> crate::head::Intervals {
         let t = self.tombstones.read().unwrap_or_else(PoisonError::into_inner);

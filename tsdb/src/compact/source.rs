@@ -37,9 +37,28 @@ pub trait Source {
     fn next(&mut self) -> Result<Option<SourceSeries>, Error>;
 }
 
+/// Counts what is read of mapped files. It is not needed again: a compaction that kept it in memory would need as much
+/// as all it compacts.
+#[derive(Default)]
+struct Passed(usize);
+
+impl Passed {
+    /// Whether it is time to let go of it.
+    fn add(&mut self, bytes: usize) -> bool {
+        const STEP: usize = 8 << 20;
+        self.0 += bytes;
+        let is_due = self.0 >= STEP;
+        if is_due {
+            self.0 = 0;
+        }
+        is_due
+    }
+}
+
 /// The head's samples of a half-open range.
 pub struct HeadSource<'a> {
     head: &'a Head,
+    passed: Passed,
     /// Has the strings of all these series.
     texts: Arc<Texts>,
     series: std::vec::IntoIter<Arc<MemSeries>>,
@@ -55,7 +74,7 @@ impl<'a> HeadSource<'a> {
     pub fn of(head: &'a Head, mut series: Vec<Arc<MemSeries>>, mint_ms: i64, end_ms: i64) -> HeadSource<'a> {
         let texts = head.symbols.texts();
         series.sort_by(|a, b| a.compare_labels(b, &texts));
-        HeadSource { head, texts, series: series.into_iter(), mint_ms, end_ms }
+        HeadSource { head, passed: Passed::default(), texts, series: series.into_iter(), mint_ms, end_ms }
     }
 }
 
@@ -79,6 +98,12 @@ impl Source for HeadSource<'_> {
                 continue;
             }
             files.check(&mut chunks, self.head.chunks_dir())?;
+            let bytes = chunks.iter().map(|c| files.bytes(&c.data).len()).sum();
+            if self.passed.add(bytes)
+                && let Some(chunks) = &self.head.chunks
+            {
+                chunks.release();
+            }
             if let Some(observed) = self.head.observed.get() {
                 for c in &chunks {
                     observed.chunk_range_ms.observe((c.maxt_ms - c.mint_ms) as f64);
@@ -140,13 +165,14 @@ impl Source for &mut OutOfOrderSource<'_> {
 /// A whole block.
 pub struct BlockSource<'a> {
     block: &'a Block,
+    passed: Passed,
     series: std::vec::IntoIter<u32>,
     metas: Vec<ChunkMeta>,
 }
 
 impl<'a> BlockSource<'a> {
     pub fn new(block: &'a Block) -> Result<BlockSource<'a>, Error> {
-        Ok(BlockSource { block, series: block.index.all()?.into_iter(), metas: Vec::new() })
+        Ok(BlockSource { block, passed: Passed::default(), series: block.index.all()?.into_iter(), metas: Vec::new() })
     }
 }
 
@@ -160,6 +186,9 @@ impl Source for BlockSource<'_> {
         let mut pieces = Vec::with_capacity(self.metas.len());
         for m in &self.metas {
             let (encoding, data) = self.block.mapped_chunk(m.chunk_ref)?;
+            if self.passed.add(data.len()) {
+                self.block.release();
+            }
             pieces.push(Piece { mint_ms: m.mint_ms, maxt_ms: m.maxt_ms, encoding, data: Bytes::Mapped(data) });
         }
         Ok(Some(SourceSeries { labels, pieces, deleted: self.block.deleted(series) }))

@@ -226,6 +226,14 @@ impl HeadChunks {
         &self.dir
     }
 
+    /// Lets go of the memory that reading took: for whoever has read a lot of them, and will not again.
+    pub fn release(&self) {
+        let s = self.state();
+        let mappings: Vec<Mapping> = s.closed.values().map(|(m, _)| m).chain(&s.mapped).cloned().collect();
+        drop(s);
+        mappings.iter().for_each(|m| m.release(0..m.len()));
+    }
+
     /// Removes the oldest files as far as they hold nothing from `mint_ms` on.
     pub fn truncate(&self, mint_ms: i64) -> Result<(), Error> {
         let mut s = self.state();

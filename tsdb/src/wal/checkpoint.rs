@@ -54,8 +54,9 @@ pub fn write(fs: &Arc<dyn Fs>, wal: &Path, last: u64, keep: &Keep<'_>) -> Result
     for path in inputs {
         let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
         let mut reader = SegmentReader::new(&bytes);
-        let mut input = Vec::new();
+        let (mut input, mut behind) = (Vec::new(), bytes.behind());
         while reader.next(&mut input) {
+            behind.passed(reader.offset());
             match filter(&input, keep, &mut stats) {
                 Ok(Some(filtered)) => {
                     written.add(&filtered);
@@ -127,8 +128,9 @@ fn read_back(fs: &dyn Fs, dir: &Path) -> Result<Content, Error> {
         let path = segment::path(dir, s);
         let bytes = fs.map(&path).map_err(Error::io("mapping", &path))?;
         let mut reader = SegmentReader::new(&bytes);
-        let mut record = Vec::new();
+        let (mut record, mut behind) = (Vec::new(), bytes.behind());
         while reader.next(&mut record) {
+            behind.passed(reader.offset());
             content.add(&record);
         }
         Error::if_torn(&path, &bytes)?;
