@@ -72,3 +72,60 @@ fn the_newest_sample_is_the_last_of_all() {
     db.delete_series(&[vec![Matcher::equal("job", "deleted")]], 4_450_000, i64::MAX).unwrap();
     check("deleted");
 }
+
+/// Series of a chunk or two each are decoded together: each gets its own samples, in order, and no other's.
+#[test]
+fn series_that_are_decoded_together_keep_their_samples() {
+    let db = open(Arc::new(Faulty::default()), Path::new("/data"), options());
+    let value = |i: i64, t: i64| if i % 5 == 0 { 7.0 } else { (i * 1000 + t) as f64 };
+    for t in 1..=150 {
+        // Some began late, some ended early: those have nothing at all within some of the bounds.
+        for i in (0..37).filter(|i| t > i * 3 && (i % 7 != 3 || t < 40)) {
+            put(&db, &labels(&format!("__name__=x,i={i:02}")), t * 15_000, value(i, t)).unwrap();
+        }
+    }
+    for (from, to) in [(140, 150), (100, 149), (110, 111), (30, 45), (1, 2), (119, 121), (1, 150), (151, 160)] {
+        let querier = db.querier(from * 15_000, to * 15_000).unwrap();
+        for newest_only in [false, true] {
+            let (start_ms, end_ms) = (from * 15_000, to * 15_000);
+            let hints = SelectHints { start_ms, end_ms, newest_only, ..SelectHints::default() };
+            let matcher = [Matcher::equal("__name__", "x")];
+            let mut set = querier.select(&QueryContext::background(), true, &hints, &matcher).unwrap();
+            let mut all = Vec::new();
+            while let Some(series) = set.next() {
+                let series = series.unwrap();
+                let i: i64 = series.labels.get("i").unwrap().parse().unwrap();
+                all.push((i, series.samples));
+            }
+            let only = SelectHints { series_only: true, ..hints.clone() };
+            let mut set = querier.select(&QueryContext::background(), true, &only, &matcher).unwrap();
+            let mut names = Vec::new();
+            while let Some(series) = set.next() {
+                names.push(series.unwrap().labels.get("i").unwrap().parse::<i64>().unwrap());
+            }
+            if !newest_only {
+                assert_eq!(names, all.iter().map(|(i, _)| *i).collect::<Vec<_>>(), "{from}..={to}");
+            }
+            // Not in the order in which they came.
+            all.sort_by_key(|(i, _)| (i * 17) % 37);
+            let mut found = std::collections::BTreeMap::new();
+            for (i, mut samples) in all {
+                let mut batch = SampleBatch::default();
+                let mine: &mut Vec<(i64, f64)> = found.entry(i).or_default();
+                while samples.next_batch(&mut batch).unwrap() {
+                    let Column::Floats(values) = &batch.values else { panic!("floats only") };
+                    mine.extend(batch.t_ms.iter().map(|t| t / 15_000).zip(values.iter().copied()));
+                }
+            }
+            for i in 0..37 {
+                let there = (from..=to.min(150)).filter(|t| *t > i * 3 && (i % 7 != 3 || *t < 40));
+                let mut expected: Vec<(i64, f64)> = there.map(|t| (t, value(i, t))).collect();
+                let mine = found.remove(&i).unwrap_or_default();
+                if newest_only {
+                    expected = expected.split_off(expected.len().saturating_sub(mine.len().max(1)));
+                }
+                assert_eq!(mine, expected, "{i}: {from}..={to}, newest only: {newest_only}");
+            }
+        }
+    }
+}

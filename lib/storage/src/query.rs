@@ -107,6 +107,11 @@ pub trait SeriesSet: Send {
     fn annotations(&mut self) -> Annotations {
         Annotations::default()
     }
+    /// The next `n` series or fewer, as a set that another thread may read at the same time. `None`: they can only be had
+    /// one by one, or there are no more.
+    fn split_off(&mut self, _n: usize) -> Option<Box<dyn SeriesSet>> {
+        None
+    }
 }
 
 /// One selected series: its labels as a view, and where its samples are.

@@ -26,9 +26,9 @@ impl Json {
     pub fn into_bytes(self) -> Vec<u8> {
         self.out
     }
-    /// What was written since the last call; the memory is handed over.
-    pub fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.out)
+    /// What was written since the last call; the memory is handed over. `more`: bytes that will be written next.
+    pub fn take(&mut self, more: usize) -> Vec<u8> {
+        std::mem::replace(&mut self.out, Vec::with_capacity(more))
     }
 
     /// Text that already is JSON: braces, keys, numbers.

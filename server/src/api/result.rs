@@ -11,6 +11,8 @@ use crate::query_metrics::Timings;
 const PIECE_BYTES: usize = 64 << 10;
 /// Points written between two looks at the size.
 const POINTS_PER_LOOK: usize = 512;
+/// Of a point, mostly.
+const POINT_BYTES: usize = 40;
 
 /// The `stats` object. `per_step` adds the samples of each step.
 pub(crate) fn stats(timings: Timings, samples: &SampleStats, per_step: bool) -> Vec<u8> {
@@ -134,7 +136,8 @@ impl Writer {
                 }
             }
         }
-        (!self.json.is_empty()).then(|| self.json.take())
+        let more = if matches!(self.phase, Phase::Done) { 0 } else { PIECE_BYTES + POINTS_PER_LOOK * POINT_BYTES };
+        (!self.json.is_empty()).then(|| self.json.take(more))
     }
 
     fn start(&mut self) {

@@ -7,6 +7,7 @@
 //! The series of one target come one after the other, so that a run is the usual case: two bytes for 128 references.
 use smallvec::SmallVec;
 
+use super::postings::{overlap, skip_to};
 use crate::encoding::{Reader, put_uvarint};
 
 const BLOCK: usize = 128;
@@ -126,18 +127,6 @@ impl List {
         out.extend_from_slice(&self.tail);
         out
     }
-    /// Calls `each` with ascending parts of the list that hold whatever of it lies in `first..=last`.
-    fn parts(&self, first: u32, last: u32, mut each: impl FnMut(&[u32])) {
-        let blocks = self.blocks();
-        let from = blocks.partition_point(|b| b.last < first);
-        let mut unpacked = Vec::with_capacity(BLOCK);
-        for b in blocks.iter().skip(from).take_while(|b| b.first <= last) {
-            unpacked.clear();
-            b.unpack(&mut unpacked);
-            each(&unpacked);
-        }
-        each(&self.tail);
-    }
     /// Those of `wanted`, which ascends, that are (or are not) in the list. Blocks that cannot matter are not unpacked.
     pub fn filter(&self, wanted: &[u32], present: bool) -> Vec<u32> {
         let mut out = Vec::with_capacity(if present { wanted.len().min(self.len()) } else { wanted.len() });
@@ -167,12 +156,25 @@ impl List {
         }
         out
     }
-    /// Whether the list has any of `wanted`, which ascends.
+    /// Whether the list has any of `wanted`, which ascends. Only blocks are unpacked that may have one.
     pub fn has_any(&self, wanted: &[u32]) -> bool {
-        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return false };
-        let mut found = false;
-        self.parts(*first, *last, |part| found = found || super::postings::overlap(part, wanted));
-        found
+        let Some(first) = wanted.first() else { return false };
+        let (mut rest, mut unpacked) = (wanted, Vec::with_capacity(BLOCK));
+        let blocks = self.blocks();
+        for b in blocks.iter().skip(blocks.partition_point(|b| b.last < *first)) {
+            rest = skip_to(rest, b.first);
+            match rest.first() {
+                None => return false,
+                Some(next) if *next > b.last => continue,
+                Some(_) => {}
+            }
+            unpacked.clear();
+            b.unpack(&mut unpacked);
+            if overlap(&unpacked, rest) {
+                return true;
+            }
+        }
+        overlap(&self.tail, rest)
     }
 }
 

@@ -141,7 +141,7 @@ pub fn union(lists: &[&[u32]]) -> Vec<u32> {
 }
 
 /// `list` from its first element `>= x` on.
-fn skip_to(list: &[u32], x: u32) -> &[u32] {
+pub(super) fn skip_to(list: &[u32], x: u32) -> &[u32] {
     let mut step = 1;
     let mut low = 0;
     while list.get(low + step).is_some_and(|y| *y < x) {

@@ -8,8 +8,9 @@ use ferula_storage::{
 };
 use smallvec::SmallVec;
 
-use super::head_querier::{limited, trim};
+use super::head_querier::limited;
 use super::run::{Run, decode_run};
+use super::samples::trim;
 use super::select::select;
 use crate::block::Block;
 use crate::chunk::xor::AT_ONCE;

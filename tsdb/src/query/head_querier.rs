@@ -1,22 +1,25 @@
 //! Reading the head: a consistent view as of the moment the querier was made.
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ferula_model::{Charge, Exemplar, LabelView, Matcher};
 use ferula_storage::merge::merge_series;
 use ferula_storage::{
-    Annotations, Column, ExemplarSeries, LabelHints, Querier, QueryContext, QueryStats, Resolved, SampleBatch,
-    SampleIter, SelectHints, Series, SeriesSet, StorageError,
+    Annotations, ExemplarSeries, LabelHints, Querier, QueryContext, QueryStats, Resolved, SelectHints, Series,
+    SeriesSet, StorageError,
 };
+use smallvec::SmallVec;
 
 use super::resolved::resolve;
-use super::run::{Run, decode_run};
+use super::samples::{ChunkIter, Newest, ReadContext};
 use super::select::select;
+use super::together;
+use crate::chunk::xor::AT_ONCE;
 use crate::error::Error;
 use crate::head::isolation::Reader;
 use crate::head::out_of_order::OooIter;
-use crate::head::series::{ChunkView, MemSeries, SeriesLabels, Snapshot};
-use crate::head::stored::{FilePart, Files};
+use crate::head::series::{MemSeries, SeriesLabels, Snapshot};
+use crate::head::stored::FilePart;
 use crate::head::symbols::Texts;
 use crate::head::{Head, Intervals};
 use crate::soon::soon;
@@ -25,8 +28,6 @@ use crate::soon::soon;
 const SERIES_BYTES: u64 = 160;
 /// Told to a reader that lived so long that compaction did not wait for it.
 const EXPIRED: &str = "the query took too long: the samples it reads have been moved into a block";
-/// Chunks that are looked at together: as many as are decoded together.
-const CHECKED_AT_ONCE: usize = 8;
 /// The memory of a series is asked for when so many others come before it.
 const AHEAD: usize = 4;
 /// Between two looks at deadline and cancellation.
@@ -85,14 +86,15 @@ impl Querier for HeadQuerier {
         let from_ms = if uncut { i64::MIN } else { mint_ms };
         Ok(Box::new(HeadSeriesSet {
             read: Arc::new(ReadContext { ctx: ctx.clone(), head: Arc::clone(&self.head), mint_ms, maxt_ms, from_ms }),
-            _charge: charge,
+            _charge: Some(charge),
             series: series.into_iter(),
             texts: SharedTexts(Arc::new(OfSelection(texts))),
             reader: Arc::clone(&self.reader),
             has_deleted: self.head.has_deleted(),
-            newest_of: hints.newest_only.then_some((mint_ms, maxt_ms)),
+            newest_only: hints.newest_only,
             series_only: hints.series_only,
             file: None,
+            ready: VecDeque::new(),
             given: 0,
             chunks: 0,
         }))
@@ -164,17 +166,20 @@ impl Querier for HeadQuerier {
 
 struct HeadSeriesSet {
     read: Arc<ReadContext>,
-    _charge: Charge,
+    /// For the handles of all series: the whole selection's, also for what is split off.
+    _charge: Option<Charge>,
     series: std::vec::IntoIter<Arc<MemSeries>>,
     texts: SharedTexts,
     reader: Arc<Reader>,
     /// Whether anything of the head's is deleted.
     has_deleted: bool,
-    /// Only the newest sample within these bounds is wanted.
-    newest_of: Option<(i64, i64)>,
+    /// Only the newest sample within the bounds is wanted.
+    newest_only: bool,
     series_only: bool,
     /// The head-chunk file read last.
     file: Option<FilePart>,
+    /// Fetched, to be given next.
+    ready: VecDeque<Result<Series, StorageError>>,
     /// Series and chunks given so far: noted in the statistics at the end.
     given: usize,
     chunks: usize,
@@ -201,29 +206,31 @@ impl std::ops::Deref for SharedTexts {
     }
 }
 
-/// What the iterators of a selection share.
-struct ReadContext {
-    ctx: QueryContext,
-    head: Arc<Head>,
-    mint_ms: i64,
-    maxt_ms: i64,
-    /// Samples before this are cut off: what chunks hold before `mint_ms` may be welcome.
-    from_ms: i64,
-}
-
 impl HeadSeriesSet {
     fn labels(&self, series: Arc<MemSeries>) -> Arc<dyn LabelView> {
         Arc::new(SeriesLabels { series, texts: self.texts.clone() })
     }
 }
 
-impl SeriesSet for HeadSeriesSet {
-    fn next(&mut self) -> Option<Result<Series, StorageError>> {
+/// A series of the selection.
+enum Fetched {
+    Whole(Series),
+    /// One that is to be decoded together with others.
+    Few(Arc<MemSeries>, Snapshot),
+}
+
+impl HeadSeriesSet {
+    fn fail(&mut self, e: impl Into<StorageError>) -> Option<Result<Fetched, StorageError>> {
+        self.series = Vec::new().into_iter();
+        Some(Err(e.into()))
+    }
+
+    /// The next series that has any samples within the bounds.
+    fn fetch(&mut self) -> Option<Result<Fetched, StorageError>> {
         if self.given.is_multiple_of(CHECK_EVERY)
             && let Err(e) = self.read.ctx.check()
         {
-            self.series = Vec::new().into_iter();
-            return Some(Err(e.into()));
+            return self.fail(e);
         }
         loop {
             let series = self.series.next()?;
@@ -232,47 +239,120 @@ impl SeriesSet for HeadSeriesSet {
             }
             let (mint_ms, maxt_ms) = (self.read.mint_ms, self.read.maxt_ms);
             let state = series.state();
-            if let Some((from, to)) = self.newest_of
+            if self.newest_only
                 && !self.has_deleted
-                && let Some((t_ms, value)) = state.newest_float(to, &self.reader)
+                && let Some((t_ms, value)) = state.newest_float(maxt_ms, &self.reader)
             {
                 drop(state);
-                if t_ms < from {
+                if t_ms < mint_ms {
                     continue;
                 }
                 self.given += 1;
                 let samples = Box::new(Newest(Some((t_ms, value))));
-                return Some(Ok(Series { labels: self.labels(series), samples }));
+                return Some(Ok(Fetched::Whole(Series { labels: self.labels(series), samples })));
+            }
+            if self.series_only
+                && let Some(overlaps) = state.overlaps(mint_ms, maxt_ms, &self.reader)
+            {
+                drop(state);
+                if !overlaps {
+                    continue;
+                }
+                self.given += 1;
+                let samples = Box::new(Newest(None));
+                return Some(Ok(Fetched::Whole(Series { labels: self.labels(series), samples })));
             }
             let (head, kept) = (&self.read.head, &mut self.file);
             let snapshot = state.snapshot(mint_ms, maxt_ms, Some(&self.reader), |at| part(head, kept, at));
             let late = state.out_of_order().map(|o| o.visible(mint_ms, maxt_ms, &self.reader));
-            let late = late.unwrap_or_default();
+            let mut late = late.unwrap_or_default();
             drop(state);
             if self.reader.is_expired() {
-                self.series = Vec::new().into_iter();
-                return Some(Err(StorageError::Other(EXPIRED.to_owned())));
+                return self.fail(StorageError::Other(EXPIRED.to_owned()));
             }
-            let Snapshot { chunks, files } = match snapshot {
-                Ok(s) => s,
-                Err(e) => return Some(Err(e.into())),
+            let mut snapshot = match snapshot {
+                Ok(snapshot) => snapshot,
+                Err(e) => return self.fail(e),
             };
-            if chunks.is_empty() && late.is_empty() {
+            if snapshot.chunks.is_empty() && late.is_empty() {
                 continue; // nothing of it lies in the range
             }
             self.given += 1;
+            if self.series_only {
+                snapshot = Snapshot::default();
+                late.clear();
+            }
+            self.chunks += snapshot.chunks.len();
+            if late.is_empty() && !self.has_deleted && together::suits(&snapshot) {
+                return Some(Ok(Fetched::Few(series, snapshot)));
+            }
             let deleted = if self.has_deleted { self.read.head.deleted(series.series_ref()) } else { Intervals::new() };
-            let (chunks, mut late) = if self.series_only { (Vec::new(), Vec::new()) } else { (chunks, late) };
-            self.chunks += chunks.len();
             late.retain(|s| !deleted.iter().any(|(a, b)| (*a..=*b).contains(&s.t_ms)));
-            let chunks = chunks.into_iter();
-            let in_order = Box::new(ChunkIter { chunks, files, deleted, read: Arc::clone(&self.read) });
+            let in_order = Box::new(ChunkIter::new(snapshot, deleted, Arc::clone(&self.read)));
             if late.is_empty() {
-                return Some(Ok(Series { labels: self.labels(series), samples: in_order }));
+                return Some(Ok(Fetched::Whole(Series { labels: self.labels(series), samples: in_order })));
             }
             let late = Series { labels: self.labels(Arc::clone(&series)), samples: Box::new(OooIter::new(late)) };
-            return merge_series(vec![late, Series { labels: self.labels(series), samples: in_order }]).map(Ok);
+            let in_order = Series { labels: self.labels(series), samples: in_order };
+            return merge_series(vec![late, in_order]).map(|merged| Ok(Fetched::Whole(merged)));
         }
+    }
+
+    /// Fetches series until there are enough to be decoded together, or one that is not.
+    fn fill(&mut self) {
+        let (mut series, mut snapshots, mut behind) = (SmallVec::<[_; AT_ONCE]>::new(), Vec::new(), None);
+        while snapshots.len() < AT_ONCE {
+            match self.fetch() {
+                Some(Ok(Fetched::Few(s, snapshot))) => {
+                    series.push(s);
+                    snapshots.push(snapshot);
+                }
+                Some(Ok(Fetched::Whole(s))) => behind = Some(Ok(s)),
+                Some(Err(e)) => behind = Some(Err(e)),
+                None => break,
+            }
+            if behind.is_some() {
+                break;
+            }
+        }
+        if !snapshots.is_empty() {
+            let samples = together::together(&self.read, snapshots, self.newest_only);
+            for (series, samples) in series.into_iter().zip(samples) {
+                self.ready.push_back(Ok(Series { labels: self.labels(series), samples }));
+            }
+        }
+        self.ready.extend(behind);
+    }
+}
+
+impl SeriesSet for HeadSeriesSet {
+    fn next(&mut self) -> Option<Result<Series, StorageError>> {
+        if self.ready.is_empty() {
+            self.fill();
+        }
+        self.ready.pop_front()
+    }
+
+    fn split_off(&mut self, n: usize) -> Option<Box<dyn SeriesSet>> {
+        let series: Vec<_> = self.series.by_ref().take(n).collect();
+        if series.is_empty() && self.ready.is_empty() {
+            return None;
+        }
+        Some(Box::new(HeadSeriesSet {
+            // What every series counts references of, two threads had better not count in one place.
+            read: Arc::new(self.read.as_ref().clone()),
+            texts: SharedTexts(Arc::new(OfSelection(Arc::clone(&self.texts.0.0)))),
+            _charge: None,
+            series: series.into_iter(),
+            reader: Arc::clone(&self.reader),
+            has_deleted: self.has_deleted,
+            newest_only: self.newest_only,
+            series_only: self.series_only,
+            file: self.file.clone(),
+            ready: std::mem::take(&mut self.ready),
+            given: 0,
+            chunks: 0,
+        }))
     }
 }
 
@@ -284,93 +364,4 @@ fn part(head: &Head, kept: &mut Option<FilePart>, at: u64) -> Result<FilePart, E
     let part = head.chunk_file(at)?;
     *kept = Some(part.clone());
     Ok(part)
-}
-
-/// The newest sample of a series, when it is all that is wanted.
-struct Newest(Option<(i64, f64)>);
-
-impl SampleIter for Newest {
-    fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
-        out.clear();
-        let Some((t_ms, value)) = self.0.take() else { return Ok(false) };
-        let (times, values) = out.floats_mut();
-        times.push(t_ms);
-        values.push(value);
-        Ok(true)
-    }
-}
-
-/// Decodes chunks that follow each other in time, a few at a time.
-struct ChunkIter {
-    chunks: std::vec::IntoIter<ChunkView>,
-    files: Files,
-    deleted: Intervals,
-    read: Arc<ReadContext>,
-}
-
-impl SampleIter for ChunkIter {
-    fn next_batch(&mut self, out: &mut SampleBatch) -> Result<bool, StorageError> {
-        let ReadContext { from_ms, maxt_ms, head, .. } = &*self.read;
-        loop {
-            out.clear();
-            let all = self.chunks.as_mut_slice();
-            let n = all.len().min(CHECKED_AT_ONCE);
-            let next = all.get_mut(..n).unwrap_or(&mut []);
-            if next.is_empty() {
-                return Ok(false);
-            }
-            self.files.check(next, head.chunks_dir())?;
-            let files = &self.files;
-            let run = next.iter().map(|c| Run { encoding: c.encoding, data: files.bytes(&c.data), visible: c.visible });
-            let done = decode_run(run, out);
-            let n = done.map_err(|m| Error::Invalid(format!("head chunk: {}", m.0)))?;
-            self.files.if_torn(head.chunks_dir())?;
-            self.chunks.nth(n.saturating_sub(1));
-            trim(out, *from_ms, *maxt_ms, &self.deleted);
-            if !out.is_empty() {
-                return Ok(true);
-            }
-        }
-    }
-    fn next_ms(&self) -> Option<i64> {
-        Some(self.chunks.as_slice().first().map_or(i64::MAX, |c| c.mint_ms))
-    }
-    fn skip_to(&mut self, t_ms: i64) {
-        let skip = self.chunks.as_slice().iter().take_while(|c| c.maxt_ms < t_ms).count();
-        if skip > 0 {
-            self.chunks.nth(skip - 1);
-        }
-    }
-}
-
-/// Removes samples outside the inclusive range and inside deleted stretches.
-pub fn trim(batch: &mut SampleBatch, mint_ms: i64, maxt_ms: i64, deleted: &Intervals) {
-    let from = batch.t_ms.partition_point(|t| *t < mint_ms);
-    let to = batch.t_ms.partition_point(|t| *t <= maxt_ms);
-    cut(&mut batch.t_ms, from, to);
-    cut(&mut batch.start_ms, from, to);
-    match &mut batch.values {
-        Column::Floats(v) => cut(v, from, to),
-        Column::Histograms(v) => cut(v, from, to),
-    }
-    let (Some(first), Some(last)) = (batch.t_ms.first().copied(), batch.t_ms.last().copied()) else { return };
-    for (a, b) in deleted.iter().filter(|(a, b)| *b >= first && *a <= last) {
-        let from = batch.t_ms.partition_point(|t| t < a);
-        let to = batch.t_ms.partition_point(|t| t <= b);
-        batch.t_ms.drain(from..to);
-        if !batch.start_ms.is_empty() {
-            batch.start_ms.drain(from..to);
-        }
-        match &mut batch.values {
-            Column::Floats(v) => drop(v.drain(from..to)),
-            Column::Histograms(v) => drop(v.drain(from..to)),
-        }
-    }
-}
-
-fn cut<T>(v: &mut Vec<T>, from: usize, to: usize) {
-    v.truncate(to);
-    if from > 0 {
-        v.drain(..from.min(v.len()));
-    }
 }

@@ -4,4 +4,6 @@ pub mod head_querier;
 pub mod pending;
 pub mod resolved;
 pub mod run;
+pub mod samples;
 pub mod select;
+pub mod together;

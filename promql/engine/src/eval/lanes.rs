@@ -171,26 +171,36 @@ impl<L: Lane> Work<L> {
         let number = pieces.began + pieces.queue.len() as u64;
         pieces.queue.push_back(None);
         drop(pieces);
-        let (mut series, mut piece) = (Vec::with_capacity(self.size), Piece::default());
-        let taken = catch_unwind(AssertUnwindSafe(|| {
-            while series.len() < self.size {
-                match next_series(&self.run, &mut set) {
-                    Ok(Some(s)) => series.push(s),
-                    Ok(None) => return None,
-                    Err(e) => return Some(End::Error(e)),
+        let (mut series, mut piece) = (Vec::new(), Piece::default());
+        let mut part = set.split_off(self.size);
+        let mut behind = None;
+        if part.is_none() {
+            let taken = catch_unwind(AssertUnwindSafe(|| {
+                series.reserve_exact(self.size);
+                while series.len() < self.size {
+                    match next_series(&self.run, &mut set) {
+                        Ok(Some(s)) => series.push(s),
+                        Ok(None) => return None,
+                        Err(e) => return Some(End::Error(e)),
+                    }
                 }
+                None
+            }));
+            behind = taken.unwrap_or_else(|panic| Some(End::Panic(panic)));
+            if series.len() < self.size {
+                self.pieces().ended = true;
             }
-            None
-        }));
-        let behind = taken.unwrap_or_else(|panic| Some(End::Panic(panic)));
-        if series.len() < self.size {
-            self.pieces().ended = true;
         }
         drop(set);
 
-        piece.columns.reserve_exact(series.len());
+        piece.columns.reserve_exact(self.size);
         let done = catch_unwind(AssertUnwindSafe(|| {
-            for s in series {
+            let mut series = series.into_iter();
+            let mut next = || match &mut part {
+                Some(part) => next_series(&self.run, part),
+                None => Ok(series.next()),
+            };
+            while let Some(s) = next()? {
                 if self.is_dropped.load(Ordering::Relaxed) {
                     break;
                 }

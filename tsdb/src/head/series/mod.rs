@@ -95,7 +95,7 @@ pub struct CutRules {
 }
 
 /// What a reader takes away: chunks in time order, the last of which may be a copy of the open one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub chunks: Vec<ChunkView>,
     pub files: Files,

@@ -405,6 +405,22 @@ impl State {
         Ok(found)
     }
 
+    /// Whether it has a chunk that overlaps the inclusive range. `None` where that is not told at a glance: something came
+    /// out of order, or something is hidden from the reader.
+    pub fn overlaps(&self, mint_ms: i64, maxt_ms: i64, reader: &Reader) -> Option<bool> {
+        let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
+        if self.out_of_order().is_some() || self.trail.hidden(older, reader) > 0 {
+            return None;
+        }
+        let from = self.full.partition_point(|c| c.maxt_ms < mint_ms);
+        if self.full.get(from).is_some_and(|c| c.mint_ms <= maxt_ms) {
+            return Some(true);
+        }
+        let open = self.histogram().filter(|h| h.open.is_some()).map(|h| h.mint_ms);
+        let first_ms = if self.has_open_floats() { Some(self.first_float_time()?) } else { open };
+        Some(self.last.t_ms >= mint_ms && first_ms.is_some_and(|first_ms| first_ms <= maxt_ms))
+    }
+
     /// The newest sample, when it is a float, not after `maxt_ms` and visible to `reader`, and nothing came out of order.
     pub fn newest_float(&self, maxt_ms: i64, reader: &Reader) -> Option<(i64, f64)> {
         let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
