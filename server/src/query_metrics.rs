@@ -7,7 +7,7 @@ use ferula_promql_engine::SampleStats;
 /// How long the phases of a query took.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Timings {
-    /// In line for a thread.
+    /// In line for a thread, and for a turn to compute.
     pub queued: Duration,
     /// Parsing.
     pub prepared: Duration,

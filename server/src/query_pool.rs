@@ -1,11 +1,13 @@
 //! Threads that evaluate queries, so that no query ever runs on a thread that serves connections.
 //!
-//! As many threads as `--query.max-concurrency` allows queries; whoever comes later waits in line until its deadline.
+//! As many threads as `--query.max-concurrency` allows queries; whoever comes later waits in line until its deadline. The
+//! thread that has been idle for the shortest time is taken first: as many have memory of their own as queries ran at once.
 //! A client that goes away cancels its query, waiting or running.
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use ferula_storage::{CancelFlag, QueryContext};
@@ -42,12 +44,13 @@ struct Waiting {
 #[derive(Default)]
 struct Line {
     waiting: VecDeque<Waiting>,
+    /// Parked threads, the last one to become idle at the end.
+    idle: Vec<Thread>,
     is_stopped: bool,
 }
 
 struct Shared {
     line: Mutex<Line>,
-    changed: Condvar,
 }
 
 impl Shared {
@@ -72,7 +75,7 @@ impl Drop for CancelOnDrop {
 impl QueryPool {
     /// Starts `threads` threads (at least one).
     pub fn new(threads: usize) -> std::io::Result<QueryPool> {
-        let shared = Arc::new(Shared { line: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { line: Mutex::default() });
         let pool = QueryPool { shared: Arc::clone(&shared) };
         for n in 0..threads.max(1) {
             let shared = Arc::clone(&shared);
@@ -95,7 +98,7 @@ impl QueryPool {
             let result = std::panic::catch_unwind(AssertUnwindSafe(|| query(waited)));
             let _ = send.send(result.map_err(|_| PoolError::Panicked)); // nobody waits any more
         });
-        {
+        let idle = {
             let mut line = self.shared.line();
             if line.is_stopped {
                 return Err(PoolError::Stopped);
@@ -104,8 +107,11 @@ impl QueryPool {
                 return Err(PoolError::QueueFull);
             }
             line.waiting.push_back(Waiting { since: Instant::now(), state: Arc::clone(&state), job });
+            line.idle.pop()
+        };
+        if let Some(thread) = idle {
+            thread.unpark();
         }
-        self.shared.changed.notify_one();
         // A future dropped while in line leaves its job behind; the thread that takes it finds the cancel flag set.
         let mut receive = receive;
         let Some(deadline) = context.deadline else {
@@ -128,27 +134,33 @@ impl Drop for QueryPool {
         let mut line = self.shared.line();
         line.is_stopped = true;
         line.waiting.clear();
-        drop(line);
-        self.shared.changed.notify_all();
+        line.idle.drain(..).for_each(|thread| thread.unpark());
     }
 }
 
 fn work(shared: &Shared) {
+    let this = std::thread::current();
     loop {
         let next = {
             let mut line = shared.line();
-            loop {
-                if let Some(next) = line.waiting.pop_front() {
-                    break next;
-                }
-                if line.is_stopped {
-                    return;
-                }
-                line = shared.changed.wait(line).unwrap_or_else(PoisonError::into_inner);
+            // Whoever wakes a thread takes it out of the list; other reasons to wake do not.
+            line.idle.retain(|t| t.id() != this.id());
+            let next = line.waiting.pop_front();
+            if next.is_none() && line.is_stopped {
+                return;
             }
+            if next.is_none() {
+                line.idle.push(this.clone());
+            }
+            next
         };
-        if next.state.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            (next.job)(next.since.elapsed());
+        match next {
+            Some(next) => {
+                if next.state.compare_exchange(WAITING, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                    (next.job)(next.since.elapsed());
+                }
+            }
+            None => std::thread::park(),
         }
     }
 }
@@ -184,6 +196,33 @@ mod tests {
         told.recv().unwrap();
         drop(running);
         saw.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_client_uses_one_thread() {
+        let pool = QueryPool::new(4).unwrap();
+        let idle = || pool.shared.line().idle.len();
+        while idle() < 4 {
+            std::thread::yield_now();
+        }
+        let (here, other) = (|_| std::thread::current().id(), mpsc::channel());
+        let first = pool.run(&context(), here).await;
+        for _ in 0..20 {
+            while idle() < 4 {
+                std::thread::yield_now();
+            }
+            assert_eq!(pool.run(&context(), here).await, first);
+        }
+        while idle() < 4 {
+            std::thread::yield_now();
+        }
+        let c = context();
+        let mut held = Box::pin(pool.run(&c, move |_| other.1.recv().is_ok()));
+        assert!(futures::poll!(held.as_mut()).is_pending());
+        let second = pool.run(&context(), here).await;
+        assert_ne!(second, first);
+        other.0.send(()).unwrap();
+        assert_eq!(held.await, Ok(true));
     }
 
     #[tokio::test]

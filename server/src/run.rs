@@ -189,6 +189,12 @@ async fn start(options: ServerOptions, registry: &Registry, app: Arc<App>, loade
     }
     let runtime = tokio::runtime::Handle::current();
     let engine = Arc::new(Engine::new(options.engine.clone()));
+    {
+        let engine = Arc::clone(&engine);
+        registry.gauge_fn("ferula_query_turns_waiting", "Queries that wait for their turn to compute.", move || {
+            engine.waiting() as f64
+        });
+    }
     let spool = {
         let (fs, dir) = (Arc::clone(&options.fs), options.storage_path.join("notifications"));
         let opened = tokio::task::spawn_blocking(move || Spool::open(fs, &dir)).await;

@@ -1,11 +1,12 @@
 //! What the lab's queries cost inside the engine, over a data directory that the lab left behind:
 //!
 //! ```text
-//! cargo run --release -p ferula-promql-engine --example lab_queries -- DATA [--reps N] [--threads SPARE] [--only TEXT]
+//! cargo run --release -p ferula-promql-engine --example lab_queries -- DATA [--reps N] [--threads SPARE] [--only TEXT] [--clients N]
 //! ```
 //!
 //! Prints for each query the CPU time of the whole process (ms, mean and least of the repetitions), the wall time, series
-//! and samples decoded, and ns of CPU per decoded sample. Open a copy of the directory: it is taken over as a server would.
+//! and samples decoded, and ns of CPU per decoded sample. With `--clients`, so many ask all queries at once, each beginning
+//! with another one: prints queries a second and how long they took. Open a copy of the directory: it is taken over as a server would.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,6 +120,45 @@ fn fingerprint(e: &Evaluation) -> u64 {
     h.finish()
 }
 
+/// Has `clients` ask every query `reps` times.
+fn clients(clients: usize, reps: usize, queries: usize, ask: impl Fn(usize) -> &'static str + Sync) {
+    let (began, used) = (Instant::now(), cpu());
+    let mut took: Vec<(Duration, &str, Duration)> = std::thread::scope(|scope| {
+        let one = |client: usize| {
+            let order = (0..reps * queries).map(move |i| (i + i / queries + client * queries / clients) % queries);
+            let ask = &ask;
+            scope.spawn(move || {
+                let timed = |i| {
+                    let start = Instant::now();
+                    let name = ask(i);
+                    (start.elapsed(), name, began.elapsed())
+                };
+                order.map(timed).collect::<Vec<_>>()
+            })
+        };
+        let all: Vec<_> = (0..clients).map(one).collect();
+        all.into_iter().flat_map(|t| t.join().unwrap()).collect()
+    });
+    let used = (cpu() - used).as_secs_f64() * 1e3 / took.len() as f64;
+    // While all of them ask.
+    let ends = || took.chunks(reps * queries).filter_map(|client| client.last()).map(|last| last.2);
+    let (first_done, all_done) = (ends().min().unwrap(), ends().max().unwrap());
+    let together = took.iter().filter(|t| t.2 <= first_done).count();
+    took.sort_unstable();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "{:.1} queries/s ({:.1} to the end), {:.2} ms of CPU each; p50 {:.1?}, p90 {:.1?}, p95 {:.1?}, p99 {:.1?}, slowest {:.1?}",
+        together as f64 / first_done.as_secs_f64(),
+        took.len() as f64 / all_done.as_secs_f64(),
+        used,
+        at(0.5).0,
+        at(0.9).0,
+        at(0.95).0,
+        at(0.99).0,
+        at(1.0).0,
+    );
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let after = |name: &str| args.iter().position(|a| a == name).and_then(|i| args.get(i + 1));
@@ -145,6 +185,15 @@ fn main() {
     let all = parse_expr(r#"count({__name__=~".+"})"#).unwrap();
     ask(0, 0, &all);
     eprintln!("open and read once after {:.1?}", began.elapsed());
+
+    if let Some(n) = after("--clients") {
+        let parsed = |q: &'static (&str, i64, i64, &str)| (q.0, q.1, q.2, parse_expr(q.3).unwrap());
+        let queries: Vec<_> = QUERIES.iter().filter(|q| q.0.contains(only)).map(parsed).collect();
+        return clients(n.parse().unwrap(), reps as usize, queries.len(), |i| {
+            drop(ask(queries[i].1, queries[i].2, &queries[i].3));
+            queries[i].0
+        });
+    }
 
     println!(
         "{:22} {:>9} {:>9} {:>9} {:>8} {:>10} {:>8}  {:>16}",

@@ -17,7 +17,8 @@ use crate::grid::Grid;
 use crate::plan::{Analysis, PlanNode, plan};
 use crate::prepared::{Kept, Outline, Prepared};
 use crate::query::{Query, Semantics};
-use crate::threads::{Running, Threads};
+use crate::threads::Threads;
+use crate::turns::{Turn, Turns};
 use crate::value::{Evaluation, Sample, SampleStats, SampleValue, SeriesPoints, Value};
 
 /// Prometheus's flags that concern the engine.
@@ -37,8 +38,8 @@ pub struct EngineOptions {
     pub type_and_unit_labels: bool,
     /// Use start timestamps of samples in rates.
     pub start_timestamps: bool,
-    /// Threads that one query alone may use besides its own; of several at a time, each other one counts as one of them.
-    /// Answers do not depend on it.
+    /// Threads that one query alone may use besides its own. Of several queries at a time, as many compute as there are of
+    /// these and one more; the others wait for their turn. Answers do not depend on it.
     pub spare_threads: usize,
     /// Compute step-invariant and common sub-expressions once. Answers do not depend on it.
     pub optimises: bool,
@@ -73,6 +74,8 @@ pub struct QueryOptions<'t> {
     pub analyze: bool,
     /// Instant vectors need not be sorted by labels.
     pub any_order: bool,
+    /// Computes at once however many queries there are: rules.
+    pub never_waits: bool,
 }
 
 /// Evaluates expressions. Shared by all queries; holds no lock while one runs.
@@ -82,18 +85,25 @@ pub struct Engine {
     subquery_step_ms: AtomicI64,
     /// None where a query may use no thread but its own.
     threads: Option<Arc<Threads>>,
+    turns: Arc<Turns>,
 }
 
 impl Engine {
     pub fn new(options: EngineOptions) -> Engine {
         let subquery_step_ms = AtomicI64::new(options.subquery_step_ms);
         let threads = (options.spare_threads > 0).then(|| Arc::new(Threads::new(options.spare_threads)));
-        Engine { options, subquery_step_ms, threads }
+        let turns = Arc::new(Turns::new(1 + options.spare_threads));
+        Engine { options, subquery_step_ms, threads, turns }
     }
 
     /// The step of subqueries that give none, from now on: it follows the configuration's evaluation interval.
     pub fn set_subquery_step_ms(&self, step_ms: i64) {
         self.subquery_step_ms.store(step_ms, Ordering::Relaxed);
+    }
+
+    /// Queries that wait for their turn to compute; as many at a time have one as there are threads, rules not counted.
+    pub fn waiting(&self) -> usize {
+        self.turns.waiting()
     }
 
     pub fn options(&self) -> &EngineOptions {
@@ -247,14 +257,16 @@ impl Engine {
         if top.n as u64 > semantics.samples_max {
             return Err(QueryError::TooManySamples);
         }
+        let turn = Turn::take(&self.turns, options.never_waits, ctx)?;
         // One querier for the whole query: all selectors see the same state of the store.
         let times = crate::eval::extent(expr, top.start_ms, top_end_ms, top_step_ms, &semantics)?;
         let querier = queryable.querier(times.0, times.1)?;
-        let mut q = Query::new(ctx, querier, outline, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
+        let mut q =
+            Query::new(ctx, turn, querier, outline, semantics, top, top_end_ms, top_step_ms, options.per_step_stats)?;
         q.text = options.text;
         q.optimises = o.optimises;
         q.analysis = options.analyze.then(Analysis::default);
-        q.threads = self.threads.as_ref().map(|t| Running::new(Arc::clone(t)));
+        q.threads = self.threads.clone();
         Ok(q)
     }
 }
@@ -369,5 +381,5 @@ fn finish(q: &Query<'_>, expr: &Expr, value: Value, options: &QueryOptions<'_>) 
     let none = Common::default();
     let common = if q.optimises { &q.outline.common } else { &none };
     let plan = q.analysis.as_ref().map(|a| plan(expr, common, Some(a))).unwrap_or_default();
-    Evaluation { value, annotations: q.notes.finish(options.text), stats, plan }
+    Evaluation { value, annotations: q.notes.finish(options.text), stats, plan, waited: q.turn.waited() }
 }

@@ -13,6 +13,7 @@ mod prepared;
 mod query;
 pub mod test_language;
 mod threads;
+mod turns;
 mod value;
 mod wide;
 

@@ -15,7 +15,8 @@ use crate::identity::Hidden;
 use crate::notes::Notes;
 use crate::plan::Analysis;
 use crate::prepared::{Kept, Outline};
-use crate::threads::Running;
+use crate::threads::Threads;
+use crate::turns::{Spare, Turn};
 
 /// Semantics that flags decide, fixed for one query.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +56,10 @@ pub(crate) struct Query<'q> {
     pub held: Holding,
     /// Step-invariant and common sub-expressions are computed once.
     pub optimises: bool,
-    /// Threads besides the query's own, for all queries of the engine together.
-    pub threads: Option<Running>,
+    /// Threads besides the query's own, if it may use any.
+    pub threads: Option<Arc<Threads>>,
+    /// The turn of the query's own thread.
+    pub turn: Turn,
     /// Where each expression's cost is noted, when asked for.
     pub analysis: Option<Analysis>,
     pub text: Option<&'q str>,
@@ -128,6 +131,7 @@ impl Samples {
 impl<'q> Query<'q> {
     pub fn new(
         ctx: &QueryContext,
+        turn: Turn,
         querier: Box<dyn Querier>,
         outline: &'q Outline,
         semantics: Semantics,
@@ -155,9 +159,21 @@ impl<'q> Query<'q> {
             held: Holding::default(),
             optimises: true,
             threads: None,
+            turn,
             analysis: None,
             text: None,
         })
+    }
+
+    /// As [`Run::tick`], where the query's own thread may let others go first.
+    pub fn tick(&self, work: u32) -> Result<(), QueryError> {
+        self.turn.look(&self.run.ctx)?;
+        self.run.tick(work)
+    }
+
+    /// Another thread's turn, if the query may have one now.
+    pub fn spare(&self) -> Option<(&Threads, Spare)> {
+        Some((self.threads.as_deref()?, self.turn.spare()?))
     }
 
     /// The number of the common sub-expression that `expr` is.

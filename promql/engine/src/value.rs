@@ -1,5 +1,6 @@
 //! What a query answers.
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferula_model::{FloatHistogram, Labels};
 use ferula_storage::Annotations;
@@ -13,6 +14,8 @@ pub struct Evaluation {
     pub stats: SampleStats,
     /// The expressions and what each cost, when asked for.
     pub plan: Vec<PlanNode>,
+    /// How long the query waited for its turn among others, of the time it took.
+    pub waited: Duration,
 }
 
 impl Evaluation {
@@ -23,6 +26,7 @@ impl Evaluation {
             annotations: Annotations::default(),
             stats: SampleStats::default(),
             plan,
+            waited: Duration::ZERO,
         }
     }
 }

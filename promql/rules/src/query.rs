@@ -57,12 +57,13 @@ impl EngineQuery {
 
     /// The engine's whole answer.
     pub fn evaluate(&self, expr: &Expr, t_ms: i64) -> Result<Evaluation, QueryError> {
-        self.engine.instant(&self.context(), self.queryable.as_ref(), expr, t_ms, &QueryOptions::default())
+        let options = QueryOptions { never_waits: true, ..QueryOptions::default() };
+        self.engine.instant(&self.context(), self.queryable.as_ref(), expr, t_ms, &options)
     }
 
     /// The same, for what is asked at every tick; series in any order.
     pub fn evaluate_again(&self, prepared: &Prepared, t_ms: i64) -> Result<Evaluation, QueryError> {
-        let options = QueryOptions { any_order: true, ..QueryOptions::default() };
+        let options = QueryOptions { any_order: true, never_waits: true, ..QueryOptions::default() };
         self.engine.instant_again(&self.context(), self.queryable.as_ref(), prepared, t_ms, &options)
     }
 

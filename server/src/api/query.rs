@@ -204,6 +204,7 @@ impl Ask {
             per_step_stats: per_step,
             analyze: self.explain == Explain::Analyze,
             any_order: false,
+            never_waits: false,
         };
         let (engine, storage) = (&components.engine, components.storage.as_ref());
         let prepared = began.elapsed();
@@ -217,7 +218,8 @@ impl Ask {
                 engine.range(&self.context, storage, &expr, start_ms, end_ms, step_ms, &options)?
             }
         };
-        let evaluated = began.elapsed().saturating_sub(prepared);
+        let evaluated = began.elapsed().saturating_sub(prepared + evaluation.waited);
+        let queued = queued + evaluation.waited;
         Ok((evaluation, Timings { queued, prepared, evaluated }))
     }
 }

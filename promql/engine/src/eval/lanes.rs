@@ -17,7 +17,7 @@ use crate::column::{Column, SeriesStream, Stream};
 use crate::error::QueryError;
 use crate::grid::Grid;
 use crate::query::{Query, Run};
-use crate::threads::{Running, Spare};
+use crate::turns::Spare;
 
 /// What one thread needs to turn series into columns: its own buffers.
 pub(crate) trait Lane: Send + 'static {
@@ -48,7 +48,7 @@ pub(crate) fn lanes<'a, L: Lane>(
 ) -> Stream<'a> {
     let pieces = Pieces { began: 0, queue: VecDeque::new(), ended: false, lanes: Vec::new() };
     let size = (PIECE_POINTS / grid.n.max(1)).clamp(1, PIECE_SERIES);
-    let room = PIECES * (1 + q.threads.as_ref().map_or(0, Running::most));
+    let room = PIECES * (1 + q.threads.as_ref().map_or(0, |t| t.most()));
     let work = Work {
         run: Arc::clone(&q.run),
         size,
@@ -238,14 +238,14 @@ impl<L: Lane> Work<L> {
 impl<L: Lane> Lanes<'_, L> {
     /// Asks for every thread that is free; whether there was any.
     fn ask(&mut self) -> Result<bool, QueryError> {
-        let (Some(more), Some(threads)) = (&self.more, &self.q.threads) else { return Ok(false) };
+        let Some(more) = &self.more else { return Ok(false) };
         if self.taken < self.alone {
             return Ok(false);
         }
         let mut started = false;
         // Not until none is free: one that finds no room is free again at once.
-        for _ in 0..threads.most() {
-            let Some(spare) = threads.spare() else { break };
+        for _ in 0..self.work.room / PIECES - 1 {
+            let Some((threads, spare)) = self.q.spare() else { break };
             let kept = self.work.pieces().lanes.pop();
             let lane = match kept {
                 Some(lane) => lane,
@@ -256,12 +256,12 @@ impl<L: Lane> Lanes<'_, L> {
             };
             *self.others.at_work() += 1;
             let (work, others) = (Arc::clone(&self.work), Arc::clone(&self.others));
-            let help = move |spare: &Spare| {
-                work.help(lane, spare);
+            let help = move || {
+                work.help(lane, &spare);
                 drop(work);
                 others.leave();
             };
-            if !spare.start(help) {
+            if !threads.start(Box::new(help)) {
                 self.others.leave();
                 break;
             }
@@ -294,6 +294,7 @@ impl<L: Lane> SeriesStream for Lanes<'_, L> {
             if let Some(c) = self.ready.next() {
                 return Ok(Some(c));
             }
+            self.q.turn.look(&self.work.run.ctx)?;
             match self.end.take() {
                 Some(End::Error(e)) => return Err(e),
                 Some(End::Panic(panic)) => resume_unwind(panic),
