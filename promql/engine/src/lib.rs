@@ -11,6 +11,7 @@ mod notes;
 mod plan;
 mod prepared;
 mod query;
+mod tallies;
 pub mod test_language;
 mod threads;
 mod turns;

@@ -1,5 +1,5 @@
 //! What all parts of one running query share.
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferula_model::Charge;
@@ -15,6 +15,7 @@ use crate::identity::Hidden;
 use crate::notes::Notes;
 use crate::plan::Analysis;
 use crate::prepared::{Kept, Outline};
+use crate::tallies::Tallies;
 use crate::threads::Threads;
 use crate::turns::{Spare, Turn};
 
@@ -38,7 +39,6 @@ pub(crate) struct Run {
     pub top: Grid,
     pub notes: Notes,
     pub samples: Samples,
-    ticks: AtomicU32,
     memory: Mutex<Charge>,
 }
 
@@ -77,12 +77,7 @@ impl std::ops::Deref for Query<'_> {
 pub(crate) struct Samples {
     current: AtomicU64,
     peak: AtomicU64,
-    /// As steps saw them: a sample counts at every step that used it.
-    read: AtomicU64,
-    /// As `read`, but of windows only what the window before did not hold.
-    fresh: AtomicU64,
-    /// As storage delivered them.
-    decoded: AtomicU64,
+    tallies: Tallies,
     /// By step: as `read`, and as `fresh`.
     per_step: Option<Vec<(AtomicU64, AtomicU64)>>,
 }
@@ -95,21 +90,22 @@ impl Samples {
         self.peak.load(Ordering::Relaxed)
     }
     pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+        self.tallies.sum(|own| &own.read)
     }
     pub fn fresh(&self) -> u64 {
-        self.fresh.load(Ordering::Relaxed)
+        self.tallies.sum(|own| &own.fresh)
     }
     /// Samples that steps saw, and how many of them for the first time.
     pub fn add_read(&self, n: u64, fresh: u64) {
-        self.read.fetch_add(n, Ordering::Relaxed);
-        self.fresh.fetch_add(fresh, Ordering::Relaxed);
+        let own = self.tallies.own();
+        own.read.fetch_add(n, Ordering::Relaxed);
+        own.fresh.fetch_add(fresh, Ordering::Relaxed);
     }
     pub fn add_decoded(&self, n: u64) {
-        self.decoded.fetch_add(n, Ordering::Relaxed);
+        self.tallies.own().decoded.fetch_add(n, Ordering::Relaxed);
     }
     pub fn decoded(&self) -> u64 {
-        self.decoded.load(Ordering::Relaxed)
+        self.tallies.sum(|own| &own.decoded)
     }
     /// What of [`Samples::add_read`] one step saw.
     pub fn add_read_at(&self, step: usize, n: u64, fresh: u64) {
@@ -146,7 +142,6 @@ impl<'q> Query<'q> {
             top,
             notes: Notes::default(),
             samples: Samples::new(per_step.then_some(top.n)),
-            ticks: AtomicU32::new(0),
             memory: Mutex::new(ctx.budget.charge(0)?),
         };
         Ok(Query {
@@ -253,7 +248,8 @@ impl Run {
         if work == 0 {
             return Ok(());
         }
-        let before = self.ticks.fetch_add(work, Ordering::Relaxed);
+        let work = u64::from(work);
+        let before = self.samples.tallies.own().ticks.fetch_add(work, Ordering::Relaxed);
         if (before >> 10) != (before.wrapping_add(work) >> 10) {
             self.ctx.check()?;
         }

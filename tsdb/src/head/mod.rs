@@ -383,10 +383,10 @@ impl Head {
         self.series.by_ref(alias.unwrap_or(series_ref)).is_some()
     }
 
-    /// Reads a chunk from a head-chunk file; `open` is the file of the chunk before, if any.
-    pub(crate) fn chunk_file(&self, at: u64) -> Result<FilePart, crate::Error> {
+    /// The head-chunk file that a chunk is in.
+    pub(crate) fn chunk_file(&self, at: u64) -> Result<Arc<FilePart>, crate::Error> {
         match &self.chunks {
-            Some(c) => c.part(at),
+            Some(c) => c.part(at).map(Arc::new),
             None => Err(crate::Error::Invalid("there are no head chunk files".to_owned())),
         }
     }

@@ -4,6 +4,7 @@
 //! decode four at a time.
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use ferula_fs::Mapping;
 use smallvec::SmallVec;
@@ -45,11 +46,11 @@ pub struct Stored {
 
 /// The files that a snapshot's chunks are in: nearly always one.
 #[derive(Clone, Debug, Default)]
-pub struct Files(SmallVec<[FilePart; 1]>);
+pub struct Files(SmallVec<[Arc<FilePart>; 1]>);
 
 impl Files {
     /// The chunk at a place as series have it; `open` finds files that are not here yet.
-    pub fn find(&mut self, at: u64, open: impl FnOnce(u64) -> Result<FilePart, Error>) -> Result<Stored, Error> {
+    pub fn find(&mut self, at: u64, open: impl FnOnce(u64) -> Result<Arc<FilePart>, Error>) -> Result<Stored, Error> {
         let (number, offset) = (at >> 32, at as u32);
         let known = self.0.iter().position(|f| f.has(number, offset as usize));
         let file = match known {

@@ -177,7 +177,7 @@ struct HeadSeriesSet {
     newest_only: bool,
     series_only: bool,
     /// The head-chunk file read last.
-    file: Option<FilePart>,
+    file: Option<Arc<FilePart>>,
     /// Fetched, to be given next.
     ready: VecDeque<Result<Series, StorageError>>,
     /// Series and chunks given so far: noted in the statistics at the end.
@@ -348,7 +348,7 @@ impl SeriesSet for HeadSeriesSet {
             has_deleted: self.has_deleted,
             newest_only: self.newest_only,
             series_only: self.series_only,
-            file: self.file.clone(),
+            file: self.file.as_ref().map(|part| Arc::new(part.as_ref().clone())),
             ready: std::mem::take(&mut self.ready),
             given: 0,
             chunks: 0,
@@ -357,11 +357,11 @@ impl SeriesSet for HeadSeriesSet {
 }
 
 /// The file of a chunk, without asking for it again where the chunk before was in it.
-fn part(head: &Head, kept: &mut Option<FilePart>, at: u64) -> Result<FilePart, Error> {
+fn part(head: &Head, kept: &mut Option<Arc<FilePart>>, at: u64) -> Result<Arc<FilePart>, Error> {
     if let Some(part) = kept.as_ref().filter(|k| k.has(at >> 32, at as u32 as usize)) {
-        return Ok(part.clone());
+        return Ok(Arc::clone(part));
     }
     let part = head.chunk_file(at)?;
-    *kept = Some(part.clone());
+    *kept = Some(Arc::clone(&part));
     Ok(part)
 }

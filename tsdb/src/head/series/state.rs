@@ -359,7 +359,7 @@ impl State {
         mint_ms: i64,
         maxt_ms: i64,
         reader: Option<&Reader>,
-        mut file: impl FnMut(u64) -> Result<FilePart, Error>,
+        mut file: impl FnMut(u64) -> Result<Arc<FilePart>, Error>,
     ) -> Result<Snapshot, Error> {
         let older = self.extra.as_ref().map_or(&[][..], |x| &x.older);
         let mut hidden = reader.map_or(0, |r| self.trail.hidden(older, r));
