@@ -50,7 +50,11 @@ mod tests {
         let tallies = Tallies::default();
         std::thread::scope(|scope| {
             for _ in 0..PLACES + 3 {
-                scope.spawn(|| (0..1000).for_each(|n| drop(tallies.own().read.fetch_add(n, Ordering::Relaxed))));
+                scope.spawn(|| {
+                    for n in 0..1000 {
+                        tallies.own().read.fetch_add(n, Ordering::Relaxed);
+                    }
+                });
             }
         });
         assert_eq!(tallies.sum(|place| &place.read), (PLACES as u64 + 3) * 499_500);
