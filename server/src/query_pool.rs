@@ -217,8 +217,13 @@ mod tests {
             std::thread::yield_now();
         }
         let c = context();
-        let mut held = Box::pin(pool.run(&c, move |_| other.1.recv().is_ok()));
+        let (entered, told) = mpsc::channel();
+        let mut held = Box::pin(pool.run(&c, move |_| {
+            entered.send(()).unwrap();
+            other.1.recv().is_ok()
+        }));
         assert!(futures::poll!(held.as_mut()).is_pending());
+        told.recv().unwrap(); // or the next thread might take this query, and the one woken for it the next query
         let second = pool.run(&context(), here).await;
         assert_ne!(second, first);
         other.0.send(()).unwrap();
