@@ -353,7 +353,7 @@ impl State {
 
     /// Chunks that overlap the inclusive range, without what the reader must not see. `None`: no reader, everything.
     /// `file` finds the file that a chunk is in; while this series is locked, no file it needs goes away. Nothing of the
-    /// files has been checked: [`Files::check`].
+    /// files has been checked: [`Files::check`](crate::head::stored::Files::check).
     pub fn snapshot(
         &self,
         mint_ms: i64,
