@@ -9,10 +9,11 @@ use ferula_storage::{
 use smallvec::SmallVec;
 
 use super::head_querier::limited;
-use super::run::{Run, decode_run};
+use super::run::{Run, SAMPLES_MAX, decode_run};
 use super::samples::trim;
 use super::select::select;
 use crate::block::Block;
+use crate::chunk::Encoding;
 use crate::chunk::xor::AT_ONCE;
 use crate::error::Error;
 use crate::head::Intervals;
@@ -242,9 +243,15 @@ impl SampleIter for BlockIter {
             if all.is_empty() {
                 return Ok(false);
             }
-            let mut found = SmallVec::<[_; AT_ONCE]>::new();
+            // No more than will be decoded: a chunk's checksum is computed whenever it is asked for.
+            let (mut found, mut samples) = (SmallVec::<[_; AT_ONCE]>::new(), 0);
             for meta in all.iter().take(AT_ONCE) {
-                found.push(self.block.chunk(meta.chunk_ref)?);
+                let (encoding, data) = self.block.chunk(meta.chunk_ref)?;
+                found.push((encoding, data));
+                samples += usize::from(encoding.count(data));
+                if encoding != Encoding::Xor || samples >= SAMPLES_MAX {
+                    break;
+                }
             }
             let run = found.iter().map(|(encoding, data)| Run { encoding: *encoding, data, visible: usize::MAX });
             let decoded = decode_run(run, out);

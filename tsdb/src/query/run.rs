@@ -7,7 +7,7 @@ use crate::chunk::{Encoding, decode, decode_all_xor, sample_count};
 use crate::encoding::Malformed;
 
 /// A batch begins no further chunk once it has so many samples: it shall stay in the nearest cache.
-const SAMPLES_MAX: usize = 960;
+pub const SAMPLES_MAX: usize = 960;
 
 /// A chunk to be decoded: only its first `visible` samples.
 pub struct Run<'a> {
